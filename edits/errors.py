@@ -1,0 +1,88 @@
+"""Everything the library refuses, as one tree.
+
+QuickFixError
+├── ManifestInvalid          a manifest or a set of them breaks the schema or its rules
+├── EditRefused              a well-formed edit that this model cannot carry
+│   ├── SiteUnknown          the loaded model has no such linear layer
+│   ├── FingerprintMismatch  the manifest was written for another base model
+│   ├── ConceptUntraceable   the concept's tokens cannot be found inside a caption
+│   └── NonFinite            captures or the solution contain NaN or infinity
+├── ModelLoadError           a pipeline folder or hub id that cannot be loaded
+└── StoreError
+    ├── RevisionNotFound     no revision with that number
+    ├── EditNotFound         the head has no edit with that name
+    ├── EditConflict         same name, and the version does not allow the change
+    ├── HeadMoved            the head is not the one the caller expected
+    ├── StoreUnavailable     the database cannot be opened or reached
+    └── StoreCorrupt         stored bytes do not match their digest
+"""
+
+
+class QuickFixError(Exception):
+    """Base of all errors that the library raises on purpose."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ManifestInvalid(QuickFixError):
+    """A manifest breaks the schema; `param` is the dotted path of the field."""
+
+
+class EditRefused(QuickFixError):
+    """The edit is well formed but this model cannot carry it."""
+
+
+class SiteUnknown(EditRefused):
+    """The loaded model has no linear layer at that path."""
+
+
+class FingerprintMismatch(EditRefused):
+    """The manifest names another base model than the loaded one."""
+
+
+class ConceptUntraceable(EditRefused):
+    """The concept's tokens do not stand inside the tokenised caption."""
+
+
+class NonFinite(EditRefused):
+    """A capture or a solution contains NaN or infinity."""
+
+
+class ModelLoadError(QuickFixError):
+    """A pipeline cannot be loaded from that folder or hub id."""
+
+
+class StoreError(QuickFixError):
+    """The revision store refused or failed."""
+
+
+class RevisionNotFound(StoreError):
+    """No revision has that number."""
+
+
+class EditNotFound(StoreError):
+    """The set has no edit with that name."""
+
+
+class EditConflict(StoreError):
+    """An edit of that name exists and its version forbids the change."""
+
+
+class HeadMoved(StoreError):
+    """The head is not the revision that the caller expected."""
+
+    def __init__(self, message: str, *, expected: int | None, actual: int | None) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be opened or reached."""
+
+
+class StoreCorrupt(StoreError):
+    """Stored bytes do not match the digest beside them."""

@@ -1,0 +1,26 @@
+"""Manifests: what an operator writes, its one canonical form, and the sets that are published."""
+
+from edits.manifests.canonical import canonical_bytes, canonical_json, digest
+from edits.manifests.catalog import catalog, catalog_entry
+from edits.manifests.directory import load_directory
+from edits.manifests.parse import load_manifest, parse_manifest
+from edits.manifests.revision import DEFAULT_POLICY, RevisionContent
+from edits.manifests.schema import Accept, ConceptEdit, Metadata, Method, Spec
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Accept",
+    "ConceptEdit",
+    "Metadata",
+    "Method",
+    "RevisionContent",
+    "Spec",
+    "canonical_bytes",
+    "canonical_json",
+    "catalog",
+    "catalog_entry",
+    "digest",
+    "load_directory",
+    "load_manifest",
+    "parse_manifest",
+]

@@ -1,0 +1,201 @@
+"""The revision store: the log that all replicas follow, and the record of who changed it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final, Literal, Self
+
+from edits.errors import HeadMoved
+from edits.manifests import RevisionContent, digest
+from edits.store import audit, log, replicas
+from edits.store.database import Database
+from edits.store.migrate import migrate
+from edits.store.records import (
+    AuditEntry,
+    AuditEvent,
+    ReplicaReport,
+    Revision,
+    RevisionRecord,
+)
+
+
+class _NoCheck(Enum):
+    ANY_HEAD = "any head"
+
+
+ANY_HEAD: Final = _NoCheck.ANY_HEAD
+ExpectedHead = int | None | Literal[_NoCheck.ANY_HEAD]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RevisionStore:
+    """An append-only log of revisions with a head that only moves forward, in an SQL database.
+
+    Every method is one transaction on a connection of its own, so a store may be shared by threads.
+    Each raises StoreUnavailable when the database fails.
+
+    `expected_head` makes a write conditional: the number of the head that the caller has seen, None
+    for "no head yet", or ANY_HEAD. Of several writers that saw the same head exactly one succeeds;
+    the others get HeadMoved with the number to start over from.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, *, clock: Callable[[], datetime] = _now) -> Self:
+        """Open the store at `url`, creating or upgrading its schema. Raises StoreUnavailable."""
+        database = Database(url)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def publish(
+        self,
+        content: RevisionContent,
+        *,
+        author: str,
+        reason: str,
+        expected_head: ExpectedHead = ANY_HEAD,
+    ) -> Revision:
+        """Add a revision to the log without making it the head.
+
+        Content that the head or the newest revision already holds is not added again: that revision
+        is returned. For the head's own content this is so whatever head was expected: a publish may
+        be repeated after a lost answer. Raises HeadMoved.
+        """
+        return self._append(
+            content.canonical_bytes(), author, reason, expected_head, activate=False
+        )
+
+    def publish_and_activate(
+        self,
+        content: RevisionContent,
+        *,
+        author: str,
+        reason: str,
+        expected_head: ExpectedHead = ANY_HEAD,
+    ) -> Revision:
+        """`publish` and `activate` in one transaction. Raises HeadMoved."""
+        return self._append(content.canonical_bytes(), author, reason, expected_head, activate=True)
+
+    def activate(self, number: int, *, expected_head: ExpectedHead = ANY_HEAD) -> Revision:
+        """Move the head forward to `number`; nothing happens when it is there already.
+
+        Raises RevisionNotFound, and HeadMoved when the head is not the expected one or is newer.
+        """
+        with self._database.write() as connection:
+            current = log.locked_head(connection)
+            if current != number:
+                _check(expected_head, current)
+            log.move_head(connection, number)
+            return log.revision(connection, number)
+
+    def rollback(
+        self, to: int, *, author: str, reason: str, expected_head: ExpectedHead = ANY_HEAD
+    ) -> Revision:
+        """Publish the content of revision `to`, byte for byte, as a new revision; make it the head.
+
+        Raises RevisionNotFound, HeadMoved.
+        """
+        # Stored content never changes, so it may be read before the write transaction.
+        with self._database.read() as connection:
+            content = log.content_bytes(connection, to)
+        return self._append(content, author, reason, expected_head, activate=True)
+
+    def _append(
+        self,
+        content: bytes,
+        author: str,
+        reason: str,
+        expected_head: ExpectedHead,
+        *,
+        activate: bool,
+    ) -> Revision:
+        with self._database.write() as connection:
+            current = log.locked_head(connection)
+            number = log.reusable(connection, digest(content))
+            if number is None or number != current:
+                _check(expected_head, current)
+            if number is None:
+                number = log.append(
+                    connection, content, author=author, reason=reason, at=self._clock()
+                )
+            if activate:
+                log.move_head(connection, number)
+            return log.revision(connection, number)
+
+    def head(self) -> Revision | None:
+        """The revision that all replicas must run; None before the first. Raises StoreCorrupt."""
+        with self._database.read() as connection:
+            number = log.head_number(connection)
+            return None if number is None else log.revision(connection, number)
+
+    def head_number(self) -> int | None:
+        """The head's number alone: the cheap question to poll with."""
+        with self._database.read() as connection:
+            return log.head_number(connection)
+
+    def revision(self, number: int) -> Revision:
+        """One revision. Raises RevisionNotFound, StoreCorrupt."""
+        with self._database.read() as connection:
+            return log.revision(connection, number)
+
+    def revisions(self, limit: int = 50, before: int | None = None) -> tuple[RevisionRecord, ...]:
+        """Up to `limit` lines of the log below the number `before`, newest first."""
+        with self._database.read() as connection:
+            return log.records(connection, limit, before)
+
+    def acknowledge(self, report: ReplicaReport) -> ReplicaReport:
+        """Keep a replica's report, dated by the store's clock, in place of its last one."""
+        with self._database.write() as connection:
+            return replicas.acknowledge(connection, report, at=self._clock())
+
+    def replicas(self) -> tuple[ReplicaReport, ...]:
+        """The last report of every replica, sorted by id."""
+        with self._database.read() as connection:
+            return replicas.reports(connection)
+
+    def record(self, event: AuditEvent) -> AuditEntry:
+        """Append an event to the audit chain."""
+        with self._database.write() as connection:
+            return audit.append(connection, event, at=self._clock())
+
+    def audit(self, limit: int = 50, before: int | None = None) -> tuple[AuditEntry, ...]:
+        """Up to `limit` audit entries below the id `before`, newest first."""
+        with self._database.read() as connection:
+            return audit.entries(connection, limit, before)
+
+    def verify_audit(self) -> int | None:
+        """None when the whole audit chain holds, or else the id of its first broken entry."""
+        with self._database.read() as connection:
+            return audit.first_broken(connection)
+
+
+def _check(expected: ExpectedHead, actual: int | None) -> None:
+    if expected is ANY_HEAD or expected == actual:
+        return
+    found = "there is no head yet" if actual is None else f"the head is revision {actual}"
+    base = "an empty log" if expected is None else f"revision {expected}"
+    raise HeadMoved(
+        f"{found}, but this change is based on {base}; read the head and redo the change on it",
+        expected=expected,
+        actual=actual,
+    )

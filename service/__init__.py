@@ -1,0 +1,1 @@
+"""One replica of the image service: HTTP in, edited images out."""

@@ -1,0 +1,1 @@
+"""The HTTP contract: routes, wire schemas, tokens, and the edge around them."""

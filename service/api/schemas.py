@@ -1,0 +1,150 @@
+"""What the wire carries. Strict: nothing is coerced, unknown fields are refused."""
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edits.method import EditReport
+from service.errors import RequestInvalid
+from service.generation.request import GenerationRequest
+from service.model import ServedModel, SizeLimits
+
+__all__ = [
+    "EditAnswer",
+    "GenerateBody",
+    "ImageItem",
+    "ImagesAnswer",
+    "ImagesBody",
+    "RollbackBody",
+    "edit_report",
+]
+
+MAX_IMAGES = 10
+MAX_STEPS = 150
+MAX_GUIDANCE = 30.0
+MAX_TEXT = 10_000  # characters; the token limit of the model is far below
+MAX_SEED = 2**63 - 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+Size = Annotated[str, Field(pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$")]
+
+
+class GenerateBody(_Strict):
+    """Body of `POST /generate`: one image. What is left out is the model's own default."""
+
+    prompt: Prompt
+    negative_prompt: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    size: Size | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE)] | None = None
+    policy: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    user: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+    def request(self, model: ServedModel, *, images: int = 1) -> GenerationRequest:
+        """The same with this model's defaults; image i of n has seed + i.
+
+        Raises RequestInvalid for a size that the model does not take.
+        """
+        seed = secrets.randbelow(2**32) if self.seed is None else self.seed
+        defaults = model.defaults
+        width, height = _pixels(self.size or "auto", model.sizes)
+        return GenerationRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt or "",
+            seeds=tuple(range(seed, seed + images)),
+            steps=defaults.steps if self.steps is None else self.steps,
+            guidance_scale=(
+                defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
+            ),
+            width=width,
+            height=height,
+            policy=self.policy or "default",
+        )
+
+
+class ImagesBody(GenerateBody):
+    """Body of `POST /v1/images/generations`, OpenAI's shape and this service's own fields.
+
+    `model` is accepted because clients send it; one process serves one model.
+    """
+
+    model: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    response_format: Literal["b64_json"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+
+
+class ImageItem(_Strict):
+    """One image of an answer."""
+
+    b64_json: str
+    seed: int
+
+
+class ImagesAnswer(_Strict):
+    """Answer of `POST /v1/images/generations`."""
+
+    created: int  # seconds since 1970
+    data: list[ImageItem]
+    output_format: Literal["png", "jpeg", "webp"]
+    size: str
+
+
+class RollbackBody(_Strict):
+    """Body of `POST /admin/rollback`."""
+
+    to: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class EditAnswer(_Strict):
+    """Answer of `POST` and `DELETE /admin/edits` and of a roll back."""
+
+    revision: int
+    digest: str
+    name: str | None = None
+    report: dict[str, Any] | None = None
+    activation_ms: float
+
+
+def edit_report(name: str, reports: tuple[EditReport, ...], seconds: float) -> dict[str, Any]:
+    """What was computed for one edit; `edit_ms` is captions to swapped weight, all edits."""
+    own = [report for report in reports if report.name == name]
+    return {
+        "edit_ms": round(seconds * 1000, 3),
+        "rows": sum(report.rows for report in own),
+        "residual": max((report.residual for report in own), default=0.0),
+        "preserve_drift": max((report.preserve_drift for report in own), default=0.0),
+        "empty_prompt_drift": max((report.empty_prompt_drift for report in own), default=0.0),
+        "sites": [
+            {
+                "site": str(report.site),
+                "rows": report.rows,
+                "residual": report.residual,
+                "preserve_drift": report.preserve_drift,
+                "empty_prompt_drift": report.empty_prompt_drift,
+            }
+            for report in own
+        ],
+    }
+
+
+def _pixels(size: str, limits: SizeLimits) -> tuple[int, int]:
+    if size == "auto":
+        return limits.native, limits.native
+    width, height = (int(side) for side in size.split("x"))
+    for side in (width, height):
+        if not limits.smallest <= side <= limits.largest or side % limits.multiple:
+            raise RequestInvalid(
+                f"size {size} is not served: each side must be a multiple of {limits.multiple} "
+                f"from {limits.smallest} to {limits.largest} pixels",
+                param="size",
+            )
+    return width, height

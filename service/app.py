@@ -1,0 +1,49 @@
+"""The BentoML service: wiring only. `/livez`, `/readyz` and `/metrics` are BentoML's own."""
+
+import logging
+
+import bentoml
+
+from service.api.app import create_api
+from service.runtime import Runtime
+from service.settings import MAX_REQUEST_SECONDS, Settings
+
+__all__ = ["QuickFix"]
+
+_api, _edge = create_api()
+
+
+# One worker: an admin call reaches one process, and a dead worker of several is not started again
+# in a container. BentoML's timer only backs up the engine's own deadlines.
+@bentoml.service(
+    name="quickfix",
+    workers=1,
+    traffic={"timeout": MAX_REQUEST_SECONDS + 30},
+    metrics={"enabled": True},
+)
+@bentoml.asgi_app(_edge, path="/")
+class QuickFix:
+    """Generates images from a Stable-Diffusion-family model whose text encoder is edited live."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator] # BentoML has no types
+    @staticmethod
+    def check_settings() -> None:
+        """Once, before any worker: a worker that fails would be started again for ever."""
+        Settings.from_env()
+
+    def __init__(self) -> None:
+        # BentoML shows its own loggers from INFO and all others from WARNING.
+        logging.getLogger("quickfix").setLevel(logging.INFO)
+        self._runtime = Runtime.start(Settings.from_env())
+        _api.state.runtime = self._runtime
+
+    def __is_ready__(self) -> bool:
+        return self._runtime.ready
+
+    def __is_alive__(self) -> bool:
+        return self._runtime.alive
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator] # BentoML has no types
+    def stop(self) -> None:
+        """Drain: finish what runs, refuse what is new."""
+        self._runtime.stop()

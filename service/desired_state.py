@@ -1,0 +1,151 @@
+"""A directory of manifests as the desired state, as a mounted ConfigMap or a git checkout is.
+
+The directory is published when IT changes (and once at start), not whenever it differs from the
+head: replicas see a ConfigMap change at different times, and one that still has the old files
+must not publish them over the new ones. N replicas that see the same files publish one revision,
+because the same content is the same revision.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
+from edits.manifests import ConceptEdit, RevisionContent, load_directory
+from edits.store import Revision, RevisionStore
+from service import metrics
+from service.errors import describe
+from service.snapshot import SnapshotBuilder
+
+__all__ = ["DesiredState", "DirectoryStatus"]
+
+_log = logging.getLogger("quickfix.directory")
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryStatus:
+    """What became of the files that were last seen."""
+
+    edits: tuple[str, ...] = ()
+    last_sync_at: datetime | None = None
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+
+
+class DesiredState:
+    """Publishes the content of one directory. `sync` belongs to one thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: RevisionStore,
+        builder: SnapshotBuilder,
+        *,
+        replica: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._builder = builder
+        self._replica = replica
+        self._clock = clock
+        self._settled: str | None = None  # fingerprint of the files that need no more work
+        self._status = DirectoryStatus()
+
+    @property
+    def status(self) -> DirectoryStatus:
+        """An immutable view for the status route."""
+        return self._status
+
+    def sync(self) -> None:
+        """Publish the directory if it changed. A bad file leaves the head as it is."""
+        try:
+            seen = _files_fingerprint(self._folder)
+            if seen == self._settled:
+                return
+            edits = load_directory(self._folder)
+            self._publish(edits)
+        except (ManifestInvalid, EditRefused) as error:
+            # The same bytes stay wrong: look again when they change.
+            self._settled = seen
+            self._failed(error)
+        except OSError as error:
+            self._failed(ManifestInvalid(f"the directory cannot be read: {error.strerror}"))
+        except (QuickFixError, RuntimeError) as error:
+            self._failed(error)  # the store may come back: try at the next poll
+        else:
+            self._settled = seen
+            self._status = DirectoryStatus(
+                edits=tuple(edit.metadata.name for edit in edits), last_sync_at=self._clock()
+            )
+            metrics.DIRECTORY_SYNCS.labels("ok").inc()
+
+    def _publish(self, edits: tuple[ConceptEdit, ...]) -> None:
+        head = self._store.head()
+        if head is not None:
+            _refuse_changed_without_new_version(edits, head)
+        content = content_of(edits, self._builder.fingerprint)
+        if head is not None and head.digest == content.digest():
+            return
+        self._builder.build(content)  # what this model cannot carry is never published
+        revision = self._store.publish_and_activate(
+            content,
+            author=self._replica,
+            reason="edits directory changed",
+            expected_head=None if head is None else head.number,
+        )
+        _log.info("published revision=%d edits=%d", revision.number, len(edits))
+
+    def _failed(self, error: Exception) -> None:
+        problem = describe(error)
+        reason = f"{problem.type}: {problem.message}"
+        if self._status.last_error != reason:
+            metrics.DIRECTORY_SYNCS.labels("failed").inc()
+            _log.error("directory refused reason=%s", reason)
+        self._status = DirectoryStatus(
+            edits=self._status.edits,
+            last_sync_at=self._status.last_sync_at,
+            last_error=reason,
+            last_error_at=self._clock(),
+        )
+
+
+def content_of(edits: tuple[ConceptEdit, ...], fingerprint: str) -> RevisionContent:
+    """A content for this base model; the empty one fits every model."""
+    return RevisionContent(edits=edits, fingerprint=fingerprint if edits else "")
+
+
+def _files_fingerprint(folder: Path) -> str:
+    """Digest of where the folder's links lead and of every manifest's bytes.
+
+    Raises OSError when the folder is gone or a file vanishes while it is read.
+    """
+    # A ConfigMap changes by renaming `..data`: resolve it once, read inside.
+    inside = (folder / "..data").resolve() if (folder / "..data").exists() else folder.resolve()
+    digest = hashlib.sha256(str(inside).encode())
+    for path in sorted(inside.iterdir()):
+        if path.suffix in _SUFFIXES and not path.name.startswith("."):
+            body = path.read_bytes()
+            digest.update(f"\0{path.name}\0{len(body)}\0".encode())
+            digest.update(body)
+    return digest.hexdigest()
+
+
+def _refuse_changed_without_new_version(edits: tuple[ConceptEdit, ...], head: Revision) -> None:
+    published = {edit.metadata.name: edit for edit in head.content.edits}
+    for edit in edits:
+        before = published.get(edit.metadata.name)
+        if (
+            before is not None
+            and before.metadata.version == edit.metadata.version
+            and before != edit
+        ):
+            raise EditConflict(
+                f"edit {edit.metadata.name!r} changed but is still version "
+                f"{edit.metadata.version}; raise metadata.version",
+                param="metadata.version",
+            )

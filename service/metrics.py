@@ -1,0 +1,97 @@
+"""Every metric of the service, made once.
+
+BentoML runs prometheus_client in its multi-process mode: gauges say how processes are combined,
+label sets can never be removed, so no label holds a digest, a prompt, a seed or a revision.
+"""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "ACTIVATIONS",
+    "ACTIVATION_SECONDS",
+    "ACTIVE_REVISION",
+    "AUDIT_FAILURES",
+    "CANCELLED",
+    "DECODE_SECONDS",
+    "DIRECTORY_SYNCS",
+    "EDITS",
+    "EDIT_SECONDS",
+    "ENCODE_SECONDS",
+    "QUEUE_DEPTH",
+    "QUEUE_WAIT_SECONDS",
+    "REJECTED",
+    "REQUESTS",
+    "REQUEST_SECONDS",
+    "RUNNING",
+    "STEP_SECONDS",
+    "WANTED_REVISION",
+]
+
+# An objective can be read exactly only at a bucket's bound, so the bounds are the objectives.
+_REQUEST_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 12, 20, 30, 60)
+_WAIT_BUCKETS: Final = (0.005, 0.025, *_REQUEST_BUCKETS)
+_PHASE_BUCKETS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15),
+    *(0.25, 0.5, 1, 2.5, 5),
+)
+
+QUEUE_WAIT_SECONDS = Histogram(
+    "quickfix_queue_wait_seconds", "From admission to the first step.", buckets=_WAIT_BUCKETS
+)
+ENCODE_SECONDS = Histogram(
+    "quickfix_encode_seconds", "Prompt to embeddings.", buckets=_PHASE_BUCKETS
+)
+STEP_SECONDS = Histogram(
+    "quickfix_step_seconds", "One denoising step, guidance included.", buckets=_PHASE_BUCKETS
+)
+DECODE_SECONDS = Histogram(
+    "quickfix_decode_seconds", "Latents to one image.", buckets=_PHASE_BUCKETS
+)
+REQUEST_SECONDS = Histogram(
+    "quickfix_request_seconds",
+    "From admission to the answer.",
+    ["outcome"],
+    buckets=_REQUEST_BUCKETS,
+)
+REQUESTS = Counter("quickfix_requests", "Generation requests by outcome.", ["outcome"])
+REJECTED = Counter("quickfix_rejected", "Generation requests not admitted.", ["reason"])
+CANCELLED = Counter("quickfix_cancelled", "Admitted requests given up.", ["cause"])
+QUEUE_DEPTH = Gauge("quickfix_queue_depth", "Requests that wait.", multiprocess_mode="livesum")
+RUNNING = Gauge("quickfix_running", "Requests being denoised.", multiprocess_mode="livesum")
+
+# livemin and livemax: if processes ever disagree, the pair shows it.
+ACTIVE_REVISION = Gauge(
+    "quickfix_active_revision", "Revision that requests run under.", multiprocess_mode="livemin"
+)
+WANTED_REVISION = Gauge(
+    "quickfix_wanted_revision", "Head last read from the store.", multiprocess_mode="livemax"
+)
+ACTIVATION_SECONDS = Histogram(
+    "quickfix_activation_seconds",
+    "From a new head read to the reference assignment.",
+    buckets=_PHASE_BUCKETS,
+)
+ACTIVATIONS = Counter("quickfix_activations", "Activations by result.", ["result"])
+EDIT_SECONDS = Histogram(
+    "quickfix_edit_seconds", "Captions to edited weights.", buckets=_PHASE_BUCKETS
+)
+EDITS = Counter("quickfix_edits", "Edits computed by result.", ["result"])
+DIRECTORY_SYNCS = Counter(
+    "quickfix_directory_syncs", "Changes of the edits directory by result.", ["result"]
+)
+AUDIT_FAILURES = Counter("quickfix_audit_failures", "Admin calls that could not be recorded.")
+
+# Series that exist from the start: a rate over a series that appears later misses its first event.
+for _outcome in ("ok", "invalid", "rejected", "cancelled", "failed"):
+    REQUESTS.labels(_outcome)
+    REQUEST_SECONDS.labels(_outcome)
+for _reason in ("queue_full", "not_ready"):
+    REJECTED.labels(_reason)
+for _cause in ("client_left", "deadline", "drain"):
+    CANCELLED.labels(_cause)
+for _result in ("ok", "failed"):
+    ACTIVATIONS.labels(_result)
+    EDITS.labels(_result)
+    DIRECTORY_SYNCS.labels(_result)

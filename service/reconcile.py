@@ -1,0 +1,60 @@
+"""The one thread that changes what this replica runs: directory -> store -> active snapshot."""
+
+import threading
+
+from service.activation import Activator
+from service.desired_state import DesiredState
+
+__all__ = ["Reconciler"]
+
+
+class Reconciler:
+    """Repeats one tick every `poll_seconds`, and at once when woken.
+
+    A failure that is expected is part of the activation state; a bug ends the thread, and then
+    `alive` is False and the liveness probe has the process restarted.
+    """
+
+    def __init__(
+        self, activator: Activator, directory: DesiredState | None, *, poll_seconds: float
+    ) -> None:
+        self._activator = activator
+        self._directory = directory
+        self._poll_seconds = poll_seconds
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def tick(self) -> None:
+        """Publish what the directory wants, then run what the store wants."""
+        if self._directory is not None:
+            self._directory.sync()
+        self._activator.refresh()
+
+    def start(self) -> None:
+        """One tick on the calling thread, so that a good start is ready at once; then the loop."""
+        self.tick()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tick now instead of at the next poll."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the loop and wait for it."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.wait(self._poll_seconds)
+            self._wake.clear()
+            if not self._stopped:
+                self.tick()

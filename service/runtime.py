@@ -1,0 +1,120 @@
+"""The parts of one replica, built in order and stopped in reverse."""
+
+import logging
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from edits.manifests import RevisionContent
+from edits.store import RevisionStore
+from service.activation import Activator
+from service.api.auth import FileTokens, GeneratedToken, Tokens
+from service.desired_state import DesiredState
+from service.generation.decode import Decoder
+from service.generation.denoise import Denoiser
+from service.generation.encoder import PromptEncoder
+from service.generation.engine import Engine
+from service.model import ServedModel
+from service.publishing import Publisher
+from service.reconcile import Reconciler
+from service.settings import Settings
+from service.snapshot import SnapshotBuilder
+
+__all__ = ["Runtime"]
+
+_log = logging.getLogger("quickfix.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything that the routes need; one per process."""
+
+    settings: Settings
+    started_at: datetime
+    model: ServedModel
+    prompts: PromptEncoder
+    store: RevisionStore
+    builder: SnapshotBuilder
+    directory: DesiredState | None
+    activator: Activator
+    reconciler: Reconciler
+    publisher: Publisher
+    engine: Engine
+    tokens: Tokens
+
+    @classmethod
+    def start(cls, settings: Settings) -> Self:
+        """Load the model, open the store, activate the head, start the threads.
+
+        Raises ModelLoadError, StoreUnavailable or TokensInvalid. A head that cannot be activated
+        is no error: the replica starts, says why it is not ready, and tries again.
+        """
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tokens: Tokens = (
+            FileTokens(settings.tokens_file)
+            if settings.tokens_file is not None
+            else GeneratedToken(settings.state_dir)
+        )
+        model = ServedModel.load(settings)
+        pipeline = model.pipeline
+        prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
+        builder = SnapshotBuilder(pipeline.text_encoder, model.editor, prompts)
+        store = RevisionStore.open(settings.store_url)
+        directory = None
+        if settings.edits_dir is not None:
+            directory = DesiredState(settings.edits_dir, store, builder, replica=settings.replica)
+        activator = Activator(
+            store,
+            builder,
+            replica=settings.replica,
+            host=socket.gethostname(),
+            initial=RevisionContent() if directory is None else None,
+        )
+        engine = Engine(
+            lambda: activator.active,
+            encoder=prompts,
+            denoiser=Denoiser(
+                pipeline.unet, pipeline.scheduler, vae_scale_factor=pipeline.vae_scale_factor
+            ),
+            decoder=Decoder(pipeline),
+            max_queue=settings.max_queue,
+            timeout_seconds=settings.request_timeout_seconds,
+        )
+        reconciler = Reconciler(activator, directory, poll_seconds=settings.poll_seconds)
+        publisher = Publisher(
+            store, builder, activator, reconciler, directory_owns_edits=directory is not None
+        )
+        engine.start()
+        reconciler.start()
+        _log.info("started model=%s layout=%s device=%s", model.name, model.layout, model.device)
+        return cls(
+            settings=settings,
+            started_at=datetime.now(UTC),
+            model=model,
+            prompts=prompts,
+            store=store,
+            builder=builder,
+            directory=directory,
+            activator=activator,
+            reconciler=reconciler,
+            publisher=publisher,
+            engine=engine,
+            tokens=tokens,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """A revision is active and new requests are admitted."""
+        return self.activator.active is not None and not self.engine.draining
+
+    @property
+    def alive(self) -> bool:
+        """Both threads run; a bug that ended one is cured by a restart only."""
+        return self.engine.alive and self.reconciler.alive
+
+    def stop(self) -> None:
+        """Finish what runs within the settings' time, then close the store."""
+        self.engine.drain(self.settings.drain_seconds)
+        self.reconciler.stop()
+        self.store.close()

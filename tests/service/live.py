@@ -1,0 +1,113 @@
+"""A real `bentoml serve` of the service on a pipeline folder, always torn down."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class LiveService:
+    """One running service: where it answers, and the token that it made."""
+
+    url: str
+    state_dir: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def token(self) -> str:
+        return (self.state_dir / "operator.token").read_text(encoding="utf-8").strip()
+
+    @property
+    def operator(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def client(self, **options: object) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60.0, **options)
+
+
+@contextmanager
+def serve(
+    model: Path,
+    folder: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    wait_ready: bool = True,
+) -> Iterator[LiveService]:
+    """Start the service with its state in `folder`; kill its whole process group at the end."""
+    port = free_port()
+    state_dir, log = folder / "state", folder / "service.log"
+    variables = {name: text for name, text in os.environ.items() if "QUICKFIX_" not in name}
+    variables |= {
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "QUICKFIX_MODEL": str(model),
+        "QUICKFIX_DEVICE": "cpu",
+        "QUICKFIX_THREADS": "1",
+        "QUICKFIX_STATE_DIR": str(state_dir),
+        "QUICKFIX_POLL_SECONDS": "0.2",
+        **(environ or {}),
+    }
+    (folder / "bentoml").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "bentoml", "serve", "service.app:QuickFix"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=REPOSITORY,
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    service = LiveService(f"http://127.0.0.1:{port}", state_dir, log, process)
+    try:
+        _wait_for_http(service, ready=wait_ready)
+        yield service
+    finally:
+        _kill_group(process)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_http(service: LiveService, *, ready: bool) -> None:
+    """The socket is open before the model is loaded: only an HTTP answer counts."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if service.process.poll() is not None:
+            break
+        with suppress(httpx.HTTPError):
+            answer = httpx.get(service.url + "/readyz", timeout=2.0)
+            if answer.status_code == 200 or not ready:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the service did not start:\n{service.log.read_text()[-4000:]}")
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        pass
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)

@@ -1,0 +1,280 @@
+"""Activation: all of a revision or nothing, last good on failure, fail closed at start."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from edits.manifests import RevisionContent, parse_manifest
+from edits.store import RevisionStore
+from service.activation import Activator
+from service.errors import ActivationFailed
+from service.generation.encoder import PromptEncoder
+from service.model import ServedModel
+from service.settings import Settings
+from service.snapshot import SnapshotBuilder
+
+from .replica import manifest
+
+
+@pytest.fixture(scope="module")
+def model(sd1_folder: Path) -> ServedModel:
+    return ServedModel.load(Settings(model=str(sd1_folder), device="cpu", threads=1))
+
+
+@pytest.fixture
+def builder(model: ServedModel) -> SnapshotBuilder:
+    prompts = PromptEncoder(model.pipeline.tokenizer, device=model.device, dtype=model.dtype)
+    return SnapshotBuilder(model.pipeline.text_encoder, model.editor, prompts)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RevisionStore:
+    return RevisionStore.open(f"sqlite:///{tmp_path / 'log.db'}")
+
+
+class Clock:
+    """A clock that stands still until told."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def activator_of(
+    store: RevisionStore,
+    builder: SnapshotBuilder,
+    *,
+    initial: RevisionContent | None = RevisionContent(),
+    clock: Clock | None = None,
+    replica: str = "one",
+) -> Activator:
+    return Activator(
+        store, builder, replica=replica, host="host", initial=initial, clock=clock or Clock()
+    )
+
+
+def content(builder: SnapshotBuilder, *manifests: dict[str, object]) -> RevisionContent:
+    edits = tuple(parse_manifest(body) for body in manifests)
+    return RevisionContent(edits=edits, fingerprint=builder.fingerprint)
+
+
+def publish(store: RevisionStore, content: RevisionContent) -> int:
+    return store.publish_and_activate(content, author="test", reason="test").number
+
+
+def test_a_brand_new_store_gets_one_empty_revision(
+    store: RevisionStore, builder: SnapshotBuilder
+) -> None:
+    first, second = (activator_of(store, builder, replica=name) for name in ("one", "two"))
+    first.refresh()
+    second.refresh()
+    assert first.active is not None and second.active is not None
+    assert first.active.revision == second.active.revision == 1
+    assert [record.number for record in store.revisions()] == [1]
+
+
+def test_without_edits_requests_run_the_pristine_encoder_itself(
+    store: RevisionStore, builder: SnapshotBuilder, model: ServedModel
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    assert activator.active is not None
+    assert activator.active.encoders["default"] is model.pipeline.text_encoder
+
+
+def test_an_edit_changes_one_weight_and_shares_all_other_tensors(
+    store: RevisionStore, builder: SnapshotBuilder, model: ServedModel
+) -> None:
+    before = {name: t.clone() for name, t in model.pipeline.text_encoder.state_dict().items()}
+    publish(store, content(builder, manifest()))
+    activator = activator_of(store, builder)
+    activator.refresh()
+    assert activator.active is not None
+    edited = activator.active.encoders["default"].state_dict()
+    pristine = model.pipeline.text_encoder.state_dict()
+    moved = [name for name, t in edited.items() if t.data_ptr() != pristine[name].data_ptr()]
+    assert [name.removeprefix("text_model.") for name in moved] == [
+        "encoder.layers.0.self_attn.out_proj.weight"
+    ]
+    assert all(torch.equal(pristine[name], before[name]) for name in before)
+
+
+def test_a_snapshot_once_read_stays_whole_while_the_head_moves(
+    store: RevisionStore, builder: SnapshotBuilder
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    held = activator.active
+    number = publish(store, content(builder, manifest()))
+    activator.refresh()
+    assert held is not None and activator.active is not None
+    assert (held.revision, activator.active.revision) == (1, number)
+    assert held.encoders["default"] is not activator.active.encoders["default"]
+
+
+def test_an_unchanged_head_composes_nothing(store: RevisionStore, builder: SnapshotBuilder) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    held = activator.active
+    activator.refresh()
+    assert activator.active is held
+
+
+def test_policies_are_composed_each_on_its_own_edits(
+    store: RevisionStore, builder: SnapshotBuilder, model: ServedModel
+) -> None:
+    edits = (
+        parse_manifest(manifest()),
+        parse_manifest(manifest("remove-beer", concept="beer", anchor="juice")),
+    )
+    publish(
+        store,
+        RevisionContent(
+            edits=edits,
+            policies={"beer-only": ("remove-beer",), "nothing": ()},
+            fingerprint=builder.fingerprint,
+        ),
+    )
+    activator = activator_of(store, builder)
+    activator.refresh()
+    assert activator.active is not None
+    encoders = activator.active.encoders
+    assert set(encoders) == {"default", "beer-only", "nothing"}
+    assert encoders["nothing"] is model.pipeline.text_encoder
+    weights = [
+        encoders[name].state_dict()["encoder.layers.0.self_attn.out_proj.weight"]
+        for name in ("default", "beer-only", "nothing")
+    ]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (manifest(method={"sites": "text_encoder:text_model.no.such"}), "site_unknown"),
+        (manifest(concept="cat " * 29 + "cat"), "concept_untraceable"),
+    ],
+)
+def test_a_failed_activation_keeps_the_last_good_revision_and_says_why(
+    store: RevisionStore, builder: SnapshotBuilder, bad: dict[str, object], kind: str
+) -> None:
+    good = publish(store, content(builder, manifest("remove-beer", concept="beer")))
+    activator = activator_of(store, builder)
+    activator.refresh()
+    broken = publish(store, content(builder, bad))
+    activator.refresh()
+    assert activator.active is not None and activator.active.revision == good
+    assert activator.state.wanted == broken
+    assert activator.state.last_error is not None
+    assert activator.state.last_error.startswith(kind)
+    (report,) = store.replicas()
+    assert (report.active_revision, report.wanted_revision) == (good, broken)
+    assert report.last_error == activator.state.last_error
+    recovered = publish(store, content(builder))
+    activator.refresh()
+    assert activator.active.revision == recovered
+    assert activator.state.last_error is None
+
+
+def test_a_start_that_cannot_verify_the_head_activates_nothing(
+    store: RevisionStore, builder: SnapshotBuilder
+) -> None:
+    """Fail closed: serving the pristine model would bring the removed concepts back."""
+    other_base = RevisionContent(
+        edits=(parse_manifest(manifest()),), fingerprint="sha256:" + "0" * 64
+    )
+    publish(store, other_base)
+    activator = activator_of(store, builder)
+    activator.refresh()
+    assert activator.active is None
+    assert activator.state.last_error is not None
+    assert activator.state.last_error.startswith("fingerprint_mismatch")
+
+
+def test_a_closed_store_is_an_error_and_not_an_end(
+    store: RevisionStore, builder: SnapshotBuilder, tmp_path: Path
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    store.close()
+    database = tmp_path / "log.db"
+    database.rename(tmp_path / "away.db")
+    database.mkdir()  # SQLite cannot open a directory
+    activator.refresh()
+    assert activator.active is not None and activator.active.revision == 1
+    assert activator.state.last_error is not None
+    assert activator.state.last_error.startswith("store_")
+    assert str(tmp_path) not in activator.state.last_error
+    database.rmdir()
+    (tmp_path / "away.db").rename(database)
+    activator.refresh()
+    assert activator.state.last_error is None
+
+
+def test_the_store_hears_of_every_activation_at_the_clocks_time(
+    store: RevisionStore, builder: SnapshotBuilder
+) -> None:
+    clock = Clock()
+    activator = activator_of(store, builder, clock=clock)
+    activator.refresh()
+    clock.now += timedelta(seconds=5)
+    number = publish(store, content(builder, manifest()))
+    activator.refresh()
+    assert activator.active is not None
+    assert activator.active.activated_at == clock.now
+    (report,) = store.replicas()
+    assert (report.id, report.active_revision) == ("one", number)
+    assert report.active_digest == activator.active.digest
+
+
+def test_waiting_for_a_revision_ends_with_the_reason_when_it_cannot_be_run(
+    store: RevisionStore, builder: SnapshotBuilder
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    assert activator.wait_for(1, 0.0).revision == 1
+    with pytest.raises(ActivationFailed, match="within"):
+        activator.wait_for(2, 0.01)
+    number = publish(store, content(builder, manifest(method={"sites": "text_encoder:no.such"})))
+    activator.refresh()
+    with pytest.raises(ActivationFailed, match="site_unknown"):
+        activator.wait_for(number, 5.0)
+
+
+def test_the_same_content_is_computed_once(builder: SnapshotBuilder) -> None:
+    first = builder.build(content(builder, manifest()))
+    assert builder.build(content(builder, manifest())) is first
+    assert first.seconds > 0
+
+
+def test_computing_edits_never_disturbs_the_pristine_encoder_in_service(
+    builder: SnapshotBuilder, model: ServedModel
+) -> None:
+    """Captures hook the layers that they run; requests must never meet those hooks."""
+    prompts = PromptEncoder(model.pipeline.tokenizer, device=model.device, dtype=model.dtype)
+    expected = prompts.encode(model.pipeline.text_encoder, "a photo of a pistol")
+    done = threading.Event()
+    different: list[str] = []
+
+    def encode() -> None:
+        while not done.is_set():
+            try:
+                drawn = prompts.encode(model.pipeline.text_encoder, "a photo of a pistol")
+                if not torch.equal(drawn, expected):
+                    different.append("another embedding")
+            except Exception as error:
+                different.append(repr(error))
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    for version in range(1, 11):
+        builder.build(content(builder, manifest(version=version)))
+    done.set()
+    thread.join()
+    assert different == []

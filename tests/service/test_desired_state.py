@@ -1,0 +1,174 @@
+"""A directory as the desired state: one revision per change, and bad files change nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+from .replica import Replica, manifest
+
+Start = Callable[[Settings], Replica]
+
+
+def write(folder: Path, *bodies: dict[str, object]) -> None:
+    for body in bodies:
+        name = body["metadata"]["name"]  # type: ignore[index]
+        (folder / f"{name}.json").write_text(json.dumps(body), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "edits"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def directory_settings(settings: Settings, folder: Path) -> Settings:
+    # Polls are the tests' own ticks.
+    return settings.model_copy(update={"edits_dir": folder, "poll_seconds": 3600.0})
+
+
+def active(replica: Replica) -> list[str]:
+    return [edit["metadata"]["name"] for edit in replica.read("edits")["edits"]]
+
+
+def test_the_directorys_edits_are_active_at_start(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    write(folder, manifest(), manifest("remove-beer", concept="beer", anchor="juice"))
+    replica = start_replica(directory_settings)
+    assert replica.runtime.ready
+    assert active(replica) == ["remove-beer", "remove-pistol"]
+    assert len(replica.read("revisions")["revisions"]) == 1
+
+
+def test_each_change_publishes_one_revision_and_no_change_none(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    replica = start_replica(directory_settings)
+    assert active(replica) == []
+    write(folder, manifest())
+    for _ in range(3):
+        replica.runtime.reconciler.tick()
+    assert active(replica) == ["remove-pistol"]
+    (folder / "remove-pistol.json").unlink()
+    for _ in range(3):
+        replica.runtime.reconciler.tick()
+    assert active(replica) == []
+    assert [r["number"] for r in replica.read("revisions")["revisions"]] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["{not json", json.dumps(manifest(concept="")), json.dumps({"kind": "Other"})]
+)
+def test_an_invalid_file_leaves_the_old_set_and_is_named(
+    directory_settings: Settings, folder: Path, start_replica: Start, text: str
+) -> None:
+    write(folder, manifest())
+    replica = start_replica(directory_settings)
+    (folder / "broken.json").write_text(text, encoding="utf-8")
+    replica.runtime.reconciler.tick()
+    assert active(replica) == ["remove-pistol"]
+    status = replica.read("status")["directory"]
+    assert "broken.json" in status["last_error"]
+    assert str(folder) not in status["last_error"]
+    (folder / "broken.json").unlink()
+    replica.runtime.reconciler.tick()
+    assert replica.read("status")["directory"]["last_error"] is None
+
+
+def test_an_edit_that_the_model_cannot_carry_is_never_published(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    replica = start_replica(directory_settings)
+    write(folder, manifest(method={"sites": "text_encoder:no.such.layer"}))
+    replica.runtime.reconciler.tick()
+    assert len(replica.read("revisions")["revisions"]) == 1
+    assert replica.read("status")["directory"]["last_error"].startswith("site_unknown")
+    assert replica.runtime.ready
+
+
+def test_changed_content_needs_a_new_version(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    write(folder, manifest())
+    replica = start_replica(directory_settings)
+    write(folder, manifest(anchor="robot"))
+    replica.runtime.reconciler.tick()
+    assert replica.read("edits")["edits"][0]["spec"]["anchor"] == "toy"
+    assert replica.read("status")["directory"]["last_error"].startswith("edit_conflict")
+    write(folder, manifest(anchor="robot", version=2))
+    replica.runtime.reconciler.tick()
+    assert replica.read("edits")["edits"][0]["spec"]["anchor"] == "robot"
+
+
+def test_a_replica_that_still_sees_old_files_does_not_publish_them_over_the_new_ones(
+    directory_settings: Settings, tmp_path: Path, start_replica: Start
+) -> None:
+    """A ConfigMap reaches the nodes one after the other."""
+    late = tmp_path / "late"
+    late.mkdir()
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    first = start_replica(directory_settings.model_copy(update={"store": url}))
+    second = start_replica(
+        directory_settings.model_copy(
+            update={
+                "store": url,
+                "edits_dir": late,
+                "state_dir": tmp_path / "state-two",
+                "replica": "two",
+            }
+        )
+    )
+    write(tmp_path / "edits", manifest())
+    first.runtime.reconciler.tick()
+    second.runtime.reconciler.tick()
+    assert active(first) == active(second) == ["remove-pistol"]
+    write(late, manifest())
+    second.runtime.reconciler.tick()
+    assert len(first.read("revisions")["revisions"]) == 2
+
+
+def test_a_config_map_swap_is_seen(
+    settings: Settings, tmp_path: Path, start_replica: Start
+) -> None:
+    mount = tmp_path / "mount"
+    for version, bodies in (("..v1", [manifest()]), ("..v2", [])):
+        (mount / version).mkdir(parents=True)
+        write(mount / version, *bodies)
+    (mount / "..data").symlink_to("..v1")
+    (mount / "remove-pistol.json").symlink_to("..data/remove-pistol.json")
+    replica = start_replica(
+        settings.model_copy(update={"edits_dir": mount, "poll_seconds": 3600.0})
+    )
+    assert active(replica) == ["remove-pistol"]
+    (mount / "..data_tmp").symlink_to("..v2")
+    (mount / "..data_tmp").rename(mount / "..data")
+    replica.runtime.reconciler.tick()
+    assert active(replica) == []
+
+
+def test_a_missing_directory_and_no_head_is_not_ready(
+    settings: Settings, tmp_path: Path, start_replica: Start
+) -> None:
+    replica = start_replica(
+        settings.model_copy(update={"edits_dir": tmp_path / "gone", "poll_seconds": 3600.0})
+    )
+    assert not replica.runtime.ready
+    answer = replica.draw()
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "not_ready")
+
+
+def test_admin_writes_are_refused_with_the_reason(
+    directory_settings: Settings, start_replica: Start
+) -> None:
+    replica = start_replica(directory_settings)
+    for answer in (replica.publish(manifest()), replica.remove("x"), replica.roll_back(1)):
+        assert answer.status_code == 409
+        assert answer.json()["error"]["type"] == "directory_owns_edits"
+        assert "QUICKFIX_EDITS_DIR" in answer.json()["error"]["message"]
+    assert replica.publish(manifest(), dry_run=True).status_code == 200

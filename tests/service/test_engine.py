@@ -1,0 +1,194 @@
+"""Admission, order, cancelling, deadlines and draining of the one denoising loop."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from service.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    GenerationFailed,
+    NotReady,
+    PolicyUnknown,
+    QueueFull,
+)
+from service.generation.queue import Job, WaitingRoom
+from service.generation.request import GenerationRequest
+from service.settings import Settings
+
+from .replica import Replica, manifest
+
+Start = Callable[[Settings], Replica]
+LONG = 150  # steps: seconds of work on one core
+
+
+def request(
+    *, steps: int = 2, seeds: tuple[int, ...] = (1,), **fields: object
+) -> GenerationRequest:
+    return GenerationRequest(
+        prompt="a photo of a pistol",
+        seeds=seeds,
+        steps=steps,
+        guidance_scale=3.0,
+        width=32,
+        height=32,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_jobs_come_out_whole_and_in_order(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    jobs = [engine.submit(request(seeds=(seed, seed + 1))) for seed in (1, 5, 9)]
+    wait([job.future for job in jobs], timeout=60)
+    results = [job.future.result() for job in jobs]
+    assert [result.request.seeds for result in results] == [(1, 2), (5, 6), (9, 10)]
+    assert [len(result.images) for result in results] == [2, 2, 2]
+    assert {result.revision for result in results} == {1}
+    waits = [result.queue_seconds for result in results]
+    assert waits == sorted(waits)
+
+
+def test_image_i_of_n_is_the_image_of_its_own_seed(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    together = engine.submit(request(seeds=(4, 5))).future.result(60)
+    alone = engine.submit(request(seeds=(5,))).future.result(60)
+    assert np.array_equal(np.asarray(together.images[1]), np.asarray(alone.images[0]))
+
+
+def test_what_waits_during_an_edit_is_drawn_under_the_edit(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    running = engine.submit(request(steps=LONG))
+    wait_until(lambda: engine.running == 1)
+    waiting = engine.submit(request())
+    assert replica.publish(manifest()).status_code == 201
+    assert running.future.result(60).revision == 1
+    assert waiting.future.result(60).revision == 2
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(
+    settings: Settings, start_replica: Start
+) -> None:
+    replica = start_replica(settings.model_copy(update={"max_queue": 2}))
+    engine = replica.runtime.engine
+    engine.submit(request(steps=20)).future.result(60)  # the service rate is measured
+    refused_before = sample("quickfix_rejected_total", reason="queue_full")
+    running = engine.submit(request(steps=LONG))
+    wait_until(lambda: engine.running == 1)
+    waiting = [engine.submit(request(steps=LONG)) for _ in range(2)]
+    with pytest.raises(QueueFull) as full:
+        engine.submit(request())
+    assert 1 <= full.value.retry_after <= 60
+    answer = replica.draw()
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert answer.json()["error"]["type"] == "queue_full"
+    assert sample("quickfix_rejected_total", reason="queue_full") == refused_before + 2
+    for job in (running, *waiting):
+        engine.abandon(job, "client_left")
+
+
+def test_retry_after_follows_the_measured_rate() -> None:
+    room = WaitingRoom(1)
+    job = Job(request(steps=50), deadline=time.monotonic() + 60)  # 100 passes of the UNet
+    room.served(job, 20.0)
+    room.enter(job)
+    with pytest.raises(QueueFull) as full:
+        room.enter(Job(request(), deadline=0.0))
+    assert full.value.retry_after == 10
+
+
+def test_a_cancelled_job_frees_the_loop_within_two_steps(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    job = engine.submit(request(steps=LONG))
+    count = "quickfix_step_seconds_count"
+    before = sample(count)
+    wait_until(lambda: sample(count) >= before + 3)
+    engine.abandon(job, "client_left")
+    at_cancel = sample(count)
+    with pytest.raises(Cancelled):
+        job.future.result(20)
+    assert sample(count) - at_cancel <= 2
+    assert engine.submit(request()).future.result(60).revision == 1
+
+
+def test_a_waiting_job_that_is_given_up_frees_its_place_at_once(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    running = engine.submit(request(steps=LONG))
+    wait_until(lambda: engine.running == 1)
+    waiting = engine.submit(request())
+    assert engine.waiting == 1
+    engine.abandon(waiting, "client_left")
+    assert engine.waiting == 0
+    assert waiting.future.cancelled()
+    engine.abandon(running, "client_left")
+
+
+def test_the_deadline_stops_a_running_job(settings: Settings, start_replica: Start) -> None:
+    replica = start_replica(settings.model_copy(update={"request_timeout_seconds": 0.3}))
+    job = replica.runtime.engine.submit(request(steps=LONG, seeds=tuple(range(10))))
+    with pytest.raises(DeadlineExceeded):
+        job.future.result(20)
+    answer = replica.draw(steps=LONG, size="64x64")
+    assert answer.status_code == 504
+    assert answer.json()["error"]["type"] == "deadline_exceeded"
+    wait_until(lambda: replica.runtime.engine.running == 0)
+
+
+def test_a_request_that_fails_fails_alone(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    bad = engine.submit(
+        GenerationRequest(
+            prompt="a cat", seeds=(1,), steps=2, guidance_scale=float("inf"), width=32, height=32
+        )
+    )
+    good = engine.submit(request())
+    with pytest.raises(GenerationFailed):
+        bad.future.result(60)
+    assert good.future.result(60).revision == 1
+    assert engine.alive
+
+
+def test_an_unknown_policy_is_refused_before_it_waits(replica: Replica) -> None:
+    with pytest.raises(PolicyUnknown, match="default"):
+        replica.runtime.engine.submit(request(policy="no-such"))
+
+
+def test_draining_finishes_what_runs_and_refuses_what_is_new(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    running = engine.submit(request(steps=40))
+    wait_until(lambda: engine.running == 1)
+    waiting = engine.submit(request())
+    engine.drain(60.0)
+    assert running.future.result(0).revision == 1
+    with pytest.raises(NotReady):
+        waiting.future.result(0)
+    with pytest.raises(NotReady):
+        engine.submit(request())
+    assert not replica.runtime.ready
+    assert replica.draw().status_code == 503
+
+
+def test_draining_stops_what_does_not_finish_in_time(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    running = engine.submit(request(steps=LONG, seeds=tuple(range(10))))
+    wait_until(lambda: engine.running == 1)
+    began = time.monotonic()
+    engine.drain(0.1)
+    assert time.monotonic() - began < 5
+    with pytest.raises(NotReady):
+        running.future.result(0)

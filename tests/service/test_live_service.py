@@ -1,0 +1,215 @@
+"""The contract on a real `bentoml serve`, over HTTP, with real clients."""
+
+import base64
+import hashlib
+import io
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import yaml
+from PIL import Image
+
+from edits.manifests import RevisionContent, parse_manifest
+from edits.store import RevisionStore
+
+from .live import LiveService, serve
+from .pictures import picture, pixels
+from .replica import manifest
+
+pytestmark = pytest.mark.e2e
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith(name + " "):
+            return float(line.rpartition(" ")[2])
+    raise AssertionError(f"no metric {name}")
+
+
+def test_the_official_openai_client_works_unchanged(live: LiveService) -> None:
+    client = openai.OpenAI(base_url=live.url + "/v1", api_key="unused", max_retries=0)
+    (model,) = client.models.list().data
+    answer = client.images.generate(
+        model=model.id,
+        prompt="a photo of a cat",
+        n=2,
+        size="32x32",  # type: ignore[call-overload]
+        response_format="b64_json",
+        user="someone",
+        extra_body={"seed": 5, "steps": 3, "guidance_scale": 2.0},
+    )
+    assert answer.data is not None and len(answer.data) == 2
+    assert abs(answer.created - time.time()) < 60
+    for item in answer.data:
+        image = Image.open(io.BytesIO(base64.b64decode(item.b64_json or "")))
+        assert image.size == (32, 32)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(model=model.id, prompt="cat " * 40)
+    assert refused.value.param == "prompt"
+    assert "at most 22" in str(refused.value)
+
+
+def test_probes_and_metrics_are_there(live: LiveService) -> None:
+    with live.client() as client:
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert client.get(path).status_code == 200
+        pixels(client.post("/generate", json={"prompt": "a cat"}))
+        assert metric(client, "quickfix_active_revision") >= 1
+        assert metric(client, "quickfix_step_seconds_count") >= 4
+        assert metric(client, 'quickfix_requests_total{outcome="ok"}') >= 1
+
+
+def test_refused_admin_calls_keep_our_error_shape_behind_bentoml(live: LiveService) -> None:
+    with live.client() as client:
+        answer = client.get("/admin/status")
+        assert answer.status_code == 401
+        assert answer.json()["error"]["type"] == "unauthenticated"
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert client.get("/nowhere").json()["error"]["type"] == "not_found"
+
+
+def test_edits_come_and_go_under_load_and_no_request_fails(live: LiveService) -> None:
+    """Every image carries one revision; same seed, prompt and revision give the same pixels."""
+    drawn: list[tuple[str, int, bytes]] = []
+    failed: list[httpx.Response] = []
+    stop = threading.Event()
+
+    def draw(worker: int) -> None:
+        with live.client() as client:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                seed = (worker + turn) % 3
+                answer = client.post("/generate", json={"prompt": "a pistol", "seed": seed})
+                if answer.status_code != 200:
+                    failed.append(answer)
+                    continue
+                revision = answer.headers["X-QuickFix-Revision"]
+                image = picture(answer.content)
+                assert image.text["X-QuickFix-Revision"] == revision  # type: ignore[attr-defined]
+                drawn.append((revision, seed, image.tobytes()))
+
+    workers = [threading.Thread(target=draw, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    with live.client(headers=live.operator) as admin:
+        for _ in range(5):
+            published = admin.post("/admin/edits", json=manifest())
+            assert published.status_code == 201, published.text
+            time.sleep(0.2)
+            removed = admin.delete("/admin/edits", params={"name": "remove-pistol"})
+            assert removed.status_code == 200, removed.text
+            time.sleep(0.2)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    assert not failed, failed[0].text
+    assert len({revision for revision, _seed, _image in drawn}) >= 5
+    pictures: dict[tuple[str, int], set[bytes]] = {}
+    for revision, seed, image in drawn:
+        pictures.setdefault((revision, seed), set()).add(image)
+    assert max(len(images) for images in pictures.values()) == 1
+    by_seed: dict[int, set[bytes]] = {}
+    for (_revision, seed), images in pictures.items():
+        by_seed.setdefault(seed, set()).update(images)
+    assert {len(images) for images in by_seed.values()} == {2}  # edited and pristine, no third
+
+
+def test_a_client_that_leaves_stops_its_work(live: LiveService) -> None:
+    with live.client() as client:
+        name = 'quickfix_cancelled_total{cause="client_left"}'
+        before = metric(client, name)
+        long = {"prompt": "a cat", "steps": 150, "n": 10, "size": "64x64"}
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/images/generations", json=long, timeout=0.5)
+        deadline = time.monotonic() + 10
+        while metric(client, name) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert metric(client, name) == before + 1
+        assert metric(client, "quickfix_running") == 0
+
+
+def test_the_log_holds_no_prompt_and_no_traceback(live: LiveService) -> None:
+    with live.client() as client:
+        client.post("/generate", json={"prompt": "zebra unicorn prompt"})
+        client.post("/generate", json={"prompt": "zebra " * 50})
+        client.post("/admin/edits", json=manifest(concept="zebra"), headers={})
+    text = live.log.read_text(encoding="utf-8")
+    assert "zebra" not in text
+    assert "Traceback" not in text
+
+
+def hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_head_that_cannot_be_verified_keeps_the_replica_out_until_it_is_replaced(
+    sd1_folder: Path, tmp_path: Path
+) -> None:
+    """Fail closed at start, recovery by an operator, and a drain that finishes what runs."""
+    (tmp_path / "state").mkdir()
+    with RevisionStore.open(f"sqlite:///{tmp_path / 'state' / 'quickfix.db'}") as store:
+        store.publish_and_activate(RevisionContent(), author="test", reason="empty")
+        for_another_model = RevisionContent(
+            edits=(parse_manifest(manifest()),), fingerprint="sha256:" + "0" * 64
+        )
+        store.publish_and_activate(for_another_model, author="test", reason="other model")
+    tokens = tmp_path / "tokens.yaml"
+    entries = [
+        {"name": role, "role": role, "sha256": hashed(role)} for role in ("viewer", "operator")
+    ]
+    tokens.write_text(yaml.safe_dump({"tokens": entries}), encoding="utf-8")
+
+    environ = {"QUICKFIX_TOKENS_FILE": str(tokens)}
+    with (
+        serve(sd1_folder, tmp_path, environ=environ, wait_ready=False) as service,
+        service.client() as client,
+    ):
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        refused = client.post("/generate", json={"prompt": "a pistol"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "not_ready")
+        assert not (service.state_dir / "operator.token").exists()
+
+        viewer = {"Authorization": "Bearer viewer"}
+        operator = {"Authorization": "Bearer operator"}
+        status = client.get("/admin/status", headers=viewer).json()
+        assert status["replica"]["last_error"].startswith("fingerprint_mismatch")
+        forbidden = client.post("/admin/rollback", json={"to": 1}, headers=viewer)
+        assert forbidden.status_code == 403
+        assert forbidden.json()["error"]["type"] == "forbidden"
+        assert client.get("/readyz").status_code == 503
+
+        assert client.post("/admin/rollback", json={"to": 1}, headers=operator).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        drawn = client.post("/generate", json={"prompt": "a pistol"})
+        assert drawn.headers["X-QuickFix-Revision"] == "3"
+
+        answers: list[np.ndarray] = []
+        long = {"prompt": "a pistol", "steps": 100}
+        running = threading.Thread(
+            target=lambda: answers.append(pixels(client.post("/generate", json=long)))
+        )
+        running.start()
+        time.sleep(0.4)
+        os.kill(service.process.pid, signal.SIGTERM)
+        running.join(timeout=60)
+        assert len(answers) == 1
+        assert service.process.wait(timeout=30) == 0
+
+
+def test_a_misspelt_variable_ends_the_start_with_the_known_names(
+    sd1_folder: Path, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(RuntimeError, match="QUICKFIX_EDITS_DIR"),
+        serve(sd1_folder, tmp_path, environ={"QUICKFIX_EDIT_DIR": "edits"}),
+    ):
+        pytest.fail("the service started")

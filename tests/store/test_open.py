@@ -1,0 +1,92 @@
+"""A store that cannot be opened or used says why, and never repeats a password."""
+
+import sqlite3
+
+import pytest
+
+from edits import store as package
+from edits.errors import StoreUnavailable
+from edits.store import RevisionStore
+
+from .contents import content
+
+
+def refusal(url):
+    with pytest.raises(StoreUnavailable) as refused:
+        RevisionStore.open(url)
+    return refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "the store URL cannot be read"),
+        ("store.db", "the store URL cannot be read"),
+        ("ana:secret@host/db", "the store URL cannot be read"),
+        ("mysql://ana:secret@host/db", "stores of the kind 'mysql' are not supported"),
+        ("postgresql+psycopg://ana:secret@host/db", "'postgresql+psycopg' are not supported"),
+        ("sqlite://", "must name a file and nothing else"),
+        ("sqlite:///:memory:", "must name a file and nothing else"),
+        ("sqlite:///store.db?password=secret", "must name a file and nothing else"),
+        ("sqlite://ana:secret@host/store.db", "must name a file and nothing else"),
+        ("sqlite:///sto\0re.db", "must name a file and nothing else"),
+    ],
+)
+def test_a_url_that_names_no_store_file_is_refused_without_its_password(url, words):
+    message = refusal(url)
+    assert words in message
+    assert "sqlite:///path/to/store.db" in message
+    assert "secret" not in message
+
+
+def test_a_missing_folder_is_not_created(tmp_path):
+    """A mistyped or unmounted path must not become a store without edits."""
+    message = refusal(f"sqlite:///{tmp_path}/gone/store.db")
+    assert "does not exist; create or mount it first" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
+    assert "unable to open database file; check that the file" in refusal(f"sqlite:///{tmp_path}")
+
+
+def test_a_place_where_nothing_can_be_written_is_refused():
+    assert "check that the file and its folder are writable" in refusal("sqlite:////proc/store.db")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("groceries\n" * 100)
+    message = refusal(f"sqlite:///{file}")
+    assert "file is not a database; the file is something else; name another file" in message
+    assert file.read_text() == "groceries\n" * 100
+
+
+def test_a_schema_of_a_later_version_is_refused(store, url, tamper):
+    store.close()
+    tamper("UPDATE alembic_version SET version_num = '9999'")
+    assert "the store has the schema '9999', which this version does not know" in refusal(url)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(url, tmp_path):
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("CREATE TABLE audit (what TEXT)")
+    assert "table audit already exists" in refusal(url)
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert tables.fetchall() == [("audit",)]
+
+
+def test_a_store_that_breaks_while_open_says_so(store, tmp_path):
+    store.publish_and_activate(content("a"), author="ana", reason="test")
+    store.close()
+    for name in ("store.db-wal", "store.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "store.db").write_bytes(b"x" * 8192)
+    with pytest.raises(StoreUnavailable, match="file is not a database"):
+        store.head()
+
+
+def test_the_public_names_are_the_ones_listed():
+    assert list(package.__all__) == sorted(package.__all__, key=lambda it: (not it.isupper(), it))
+    assert all(hasattr(package, name) for name in package.__all__)
