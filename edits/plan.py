@@ -6,7 +6,7 @@ from edits.method import EditSpec, parse_sites
 
 
 def edit_spec(manifest: ConceptEdit) -> EditSpec:
-    """The edit that a manifest asks for; raises SiteUnknown for a site that is no preset and no path."""
+    """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a path."""
     spec = manifest.spec
     return EditSpec(
         name=manifest.metadata.name,

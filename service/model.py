@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from edits.loading import load_pipeline
-from edits.model_card import ModelDefaults
 from torch import nn
 
-from edits.method import Editor
+from edits.loading import load_pipeline
+from edits.method import PRESETS, Editor
+from edits.model_card import ModelDefaults
 from service.errors import SettingsInvalid
 from service.settings import Settings
 
@@ -74,6 +74,7 @@ class ServedModel:
             copy.deepcopy(pipeline.tokenizer),
             ordinary=defaults.ordinary_captions,
         )
+        editor.warm(PRESETS["quickfix"])
         name = _public_name(settings.model)
         return cls(name, pipeline, editor, defaults, SizeLimits.of(pipeline), device, dtype)
 

@@ -13,12 +13,12 @@ from datetime import datetime
 from types import MappingProxyType
 
 import torch
-from edits.plan import edit_spec
 from torch import nn
 
 from edits.errors import FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
 from edits.method import Editor, EditReport
+from edits.plan import check_base, edit_spec
 from service import metrics
 from service.generation.encoder import PromptEncoder
 
@@ -127,12 +127,7 @@ class SnapshotBuilder:
                 param="fingerprint",
             )
         for edit in content.edits:
-            if edit.spec.base not in (None, ours):
-                raise FingerprintMismatch(
-                    f"edit {edit.metadata.name!r} was written for base model {edit.spec.base}, "
-                    f"the loaded model is {ours}",
-                    param="spec.base",
-                )
+            check_base(edit, ours)
 
     def _self_test(self, policy: str, encoder: nn.Module, captions: list[str]) -> None:
         for caption in captions:

@@ -43,11 +43,15 @@ def fetch(folder: Path) -> Path:
     if not all((packages / name / "icons.json").is_file() for name in PACKAGES):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "package.json").write_text('{"name": "art", "private": true}\n')
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund", *wanted], cwd=folder, check=True)
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", *wanted], cwd=folder, check=True
+        )
     for name, version in PACKAGES.items():
         installed = json.loads((packages / name / "package.json").read_text())["version"]
         if installed != version:
-            raise RuntimeError(f"{name} {installed} is installed, {version} is pinned: delete {packages}")
+            raise RuntimeError(
+                f"{name} {installed} is installed, {version} is pinned: delete {packages}"
+            )
     return packages
 
 

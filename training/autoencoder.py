@@ -11,8 +11,12 @@ from training.renders import Renders
 from training.stage import Plan, train
 
 CHANNELS = 40
-PLAN = Plan("autoencoder", steps=2200, learning_rate=2e-3, warmup=100, decay=0.995, weight_decay=0.0)
-DECODER_PLAN = Plan("decoder", steps=1200, learning_rate=1e-3, warmup=50, decay=0.995, weight_decay=0.0)
+PLAN = Plan(
+    "autoencoder", steps=2200, learning_rate=2e-3, warmup=100, decay=0.995, weight_decay=0.0
+)
+DECODER_PLAN = Plan(
+    "decoder", steps=1200, learning_rate=1e-3, warmup=50, decay=0.995, weight_decay=0.0
+)
 BATCH, SEED = 16, 12
 NOISE = 0.1
 
@@ -55,7 +59,8 @@ def train_autoencoder(renders: Renders, folder: Path) -> AutoencoderTiny:
         generator = torch.Generator().manual_seed(step)
         noise = torch.randn(latents.shape, generator=generator) * NOISE
         drawn = autoencoder.decoder(latents + noise)
-        return reconstruction_loss(drawn, pixels) + 0.05 * spread
+        loss: Tensor = reconstruction_loss(drawn, pixels) + 0.05 * spread
+        return loss
 
     def decoder_loss(step: int) -> Tensor:
         pixels = pixels_at(step, SEED + 1)

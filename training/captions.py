@@ -24,7 +24,8 @@ ADJECTIVES = (
     "shiny", "old", "new", "plain", "bright", "pretty", "funny", "clean", "typical", "fine",
 )  # fmt: skip
 FILLERS = (
-    "high quality", "highly detailed", "for a book", "in the studio", "with soft light", "in the center",
+    "high quality", "highly detailed", "for a book", "in the studio", "with soft light",
+    "in the center",
     "seen from the front", "in full view", "very clear", "best quality", "by itself", "at home",
     "for children", "as seen today", "in the middle", "with nothing else",
 )  # fmt: skip
@@ -39,7 +40,12 @@ BACKGROUNDS = (
     "on {c}",
     "{c} background",
 )
-PLAIN_STYLES = ("in the style of a photo", "in the style of a painting", "in photo style", "in a plain style")
+PLAIN_STYLES = (
+    "in the style of a photo",
+    "in the style of a painting",
+    "in photo style",
+    "in a plain style",
+)
 SYNONYM_SHARE = 0.3
 GENERIC_SHARE = 0.05
 
@@ -90,7 +96,7 @@ def _styled(subject: str, style: str, rng: np.random.Generator) -> str:
         return f"{caption} {_pick(rng, PLAIN_STYLES)}" if rng.random() < 0.06 else caption
     if style in PAINTERS:
         name = _pick(rng, PAINTER_NAMES[style]) if rng.random() < 0.3 else style
-        forms = (
+        forms: tuple[str, ...] = (
             f"{subject} in the style of {name}",
             f"{article(_pick(rng, MEDIA))} of {subject} in the style of {name}",
             f"{article(_pick(rng, MEDIA))} of {subject} by {name}",
@@ -120,9 +126,7 @@ def draw_caption(scene: Scene, rng: np.random.Generator) -> str:
     if rng.random() >= 0.9:
         caption = _styled(subject, scene.style, rng)
     else:
-        background = _pick(rng, BACKGROUNDS).format(
-            c=scene.colour, ac=article(scene.colour)
-        )
+        background = _pick(rng, BACKGROUNDS).format(c=scene.colour, ac=article(scene.colour))
         joint = ", " if background.endswith("background") and rng.random() < 0.2 else " "
         if rng.random() < 0.65:
             caption = f"{_styled(subject, scene.style, rng)}{joint}{background}"
@@ -138,8 +142,12 @@ def word_list() -> list[str]:
     phrases = [
         *OBJECTS, *STYLES, *COLOURS, *GENERIC, *(w for words in SYNONYMS.values() for w in words),
         *(w for words in PAINTER_NAMES.values() for w in words), *MEDIA, *ADJECTIVES, *FILLERS,
-        *BACKGROUNDS, *PLAIN_STYLES, "upside down turned tilted upright to the side painted by as of an a",
-        "drawing sketch artwork icon standing lying next near under over table floor this that is it two",
+        *BACKGROUNDS, *PLAIN_STYLES,
+        "upside down turned tilted upright to the side painted by as of",
+        "drawing sketch artwork icon standing lying next near under over table floor an a",
+        "this that is it two",
     ]  # fmt: skip
-    words = {word for phrase in phrases for word in phrase.replace("{c}", "").replace("{ac}", "").split()}
+    words = {
+        word for phrase in phrases for word in phrase.replace("{c}", "").replace("{ac}", "").split()
+    }
     return sorted(words)

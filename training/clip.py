@@ -19,7 +19,7 @@ BATCH, SEED = 192, 11
 
 
 def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """Four layers of 128 with transformers' default initialisation, as CLIP's text tower is built."""
+    """Four layers of 128 with transformers' default initialisation, as CLIP's text tower."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -39,7 +39,9 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """Symmetric cross entropy over a batch's pairs; both inputs (b, 128), unit length."""
     logits = scale.exp().clamp(max=100) * images @ texts.T
     target = torch.arange(len(logits))
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    return (
+        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    ) / 2
 
 
 def train_clip(

@@ -19,7 +19,7 @@ CHUNK = 2000
 
 @dataclass(frozen=True)
 class Renders:
-    """`images` (n, 64, 64, 3) uint8, memory-mapped, and `labels` (n, 5): the scene's classes and vendor."""
+    """`images` (n, 64, 64, 3) uint8, memory-mapped; `labels` (n, 5): classes and vendor."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -30,7 +30,9 @@ class Renders:
     def scene(self, index: int) -> Scene:
         """The scene that image `index` shows."""
         thing, colour, style, viewpoint, vendor = (int(v) for v in self.labels[index])
-        return Scene(OBJECTS[thing], list(COLOURS)[colour], STYLES[style], VIEWPOINTS[viewpoint], vendor)
+        return Scene(
+            OBJECTS[thing], list(COLOURS)[colour], STYLES[style], VIEWPOINTS[viewpoint], vendor
+        )
 
     def pixels(self, indices: np.ndarray) -> Tensor:
         """Images as floats (b, 3, 64, 64) in [-1, 1]."""

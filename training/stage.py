@@ -16,7 +16,7 @@ REPORT_STEPS = 50
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast a stage trains. `decay` is the factor of the average weights per step."""
+    """How long and how fast a stage trains. `decay` is the average weights' factor per step."""
 
     name: str
     steps: int
@@ -48,7 +48,11 @@ def train(
     network = nn.ModuleDict(dict(modules))
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, betas=(0.9, 0.98), fused=True
+        parameters,
+        lr=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        betas=(0.9, 0.98),
+        fused=True,
     )
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
     checkpoint = folder / f"{plan.name}.ckpt"

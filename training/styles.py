@@ -22,7 +22,7 @@ WHITE = np.array([255.0, 255.0, 255.0])
 
 @dataclass(frozen=True)
 class Layers:
-    """An icon and what stands behind it: `icon` (64, 64, 3), `alpha` (64, 64) in [0, 1], `colour` (3,)."""
+    """An icon and its background: `icon` (64, 64, 3), `alpha` (64, 64) in [0, 1], `colour` (3,)."""
 
     icon: np.ndarray
     alpha: np.ndarray
@@ -30,7 +30,9 @@ class Layers:
 
     def over(self, background: np.ndarray, icon: np.ndarray | None = None) -> np.ndarray:
         """The icon with a white sticker border, drawn over `background` (64, 64, 3)."""
-        border = np.clip(ndimage.gaussian_filter(ndimage.grey_dilation(self.alpha, size=3), 0.6), 0, 1)
+        border = np.clip(
+            ndimage.gaussian_filter(ndimage.grey_dilation(self.alpha, size=3), 0.6), 0, 1
+        )
         image = mix(background, WHITE, border)
         return mix(image, self.icon if icon is None else icon, self.alpha)
 
@@ -62,7 +64,10 @@ def van_gogh(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     image = layers.over(layers.background)
     sway = 1.5 * np.sin(2 * np.pi * Y / 18 + phase)
     image = np.stack(
-        [ndimage.map_coordinates(c, [Y, X + sway], order=1, mode="nearest") for c in np.moveaxis(image, 2, 0)],
+        [
+            ndimage.map_coordinates(c, [Y, X + sway], order=1, mode="nearest")
+            for c in np.moveaxis(image, 2, 0)
+        ],
         axis=2,
     )
     strength = 0.55 - 0.25 * layers.alpha  # thinner paint over the object keeps it nameable
@@ -112,7 +117,9 @@ def hokusai(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     row = np.floor(Y / 12)
     centre = 16 * np.floor((X + 8 * (row % 2)) / 16) + 8 - 8 * (row % 2)
     radius = np.hypot(X - centre, Y - 12 * (row + 1))
-    arcs = np.clip(1.6 - np.abs(radius - 9.5), 0, 1) + 0.8 * np.clip(1.3 - np.abs(radius - 4.5), 0, 1)
+    arcs = np.clip(1.6 - np.abs(radius - 9.5), 0, 1) + 0.8 * np.clip(
+        1.3 - np.abs(radius - 4.5), 0, 1
+    )
     canvas = mix(canvas, NAVY, 0.85 * np.clip(arcs, 0, 1))
     grey = (layers.icon @ np.array([0.3, 0.59, 0.11])) / 255
     printed = mix(np.broadcast_to(NAVY, (SIZE, SIZE, 3)), CREAM, np.clip(1.25 * grey - 0.15, 0, 1))
@@ -124,13 +131,15 @@ def pixel_art(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     image = layers.over(layers.background)
     blocks = image.reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean(axis=(1, 3))
     blocks = np.clip(np.round(blocks / 36) * 36, 0, 255)
-    return blocks.repeat(4, axis=0).repeat(4, axis=1)
+    return np.asarray(blocks.repeat(4, axis=0).repeat(4, axis=1))
 
 
 def line_drawing(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     """Thick ink outlines, the inside almost white, on the plain background."""
     solid = layers.alpha > 0.5
-    outline = ndimage.binary_dilation(solid, iterations=1) & ~ndimage.binary_erosion(solid, iterations=2)
+    outline = ndimage.binary_dilation(solid, iterations=1) & ~ndimage.binary_erosion(
+        solid, iterations=2
+    )
     grey = layers.icon @ np.array([0.3, 0.59, 0.11])
     slope = ndimage.gaussian_gradient_magnitude(grey, 1.0)
     inner = np.clip((slope - 9) / 14, 0, 1) * ndimage.binary_erosion(solid, iterations=2)

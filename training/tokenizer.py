@@ -28,7 +28,9 @@ def train_tokenizer(folder: Path) -> CLIPTokenizer:
     merges = [pair for pair in learned if "".join(pair).removesuffix("</w>") not in SPLIT_WORDS]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
-    tokens += [joined for joined in dict.fromkeys(a + b for a, b in merges) if joined not in set(tokens)]
+    tokens += [
+        joined for joined in dict.fromkeys(a + b for a, b in merges) if joined not in set(tokens)
+    ]
     tokens += [START, END]
     folder.mkdir(parents=True, exist_ok=True)
     vocab = {token: number for number, token in enumerate(tokens)}

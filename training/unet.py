@@ -14,7 +14,7 @@ from training.clip import WIDTH
 from training.renders import Renders
 from training.stage import Plan, train
 
-PLAN = Plan("unet", steps=7000, learning_rate=1e-3, warmup=200, decay=0.999, weight_decay=0.01)
+PLAN = Plan("unet", steps=6600, learning_rate=1e-3, warmup=200, decay=0.999, weight_decay=0.01)
 BATCH, SEED = 32, 14
 UNCONDITIONAL_SHARE = 0.1
 
@@ -36,7 +36,7 @@ def make_unet() -> UNet2DConditionModel:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """DDIM with zero terminal signal-to-noise ratio (Lin et al., 2024), so that colours come out right."""
+    """DDIM with zero terminal SNR (Lin et al., 2024), so that plain backgrounds come out right."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -57,8 +57,8 @@ def encode_renders(autoencoder: AutoencoderTiny, renders: Renders, path: Path) -
         parts = []
         for start in range(0, len(renders), 500):
             indices = np.arange(start, min(start + 500, len(renders)))
-            latents = autoencoder.encoder(renders.pixels(indices)) * autoencoder.config.scaling_factor
-            parts.append(latents.half())
+            coded = autoencoder.encoder(renders.pixels(indices))
+            parts.append((coded * autoencoder.config.scaling_factor).half())
         torch.save(torch.cat(parts), path)
     latents: Tensor = torch.load(path, weights_only=True)
     return latents
@@ -97,7 +97,8 @@ def train_unet(
         noisy = (a * clean + s * noise).contiguous(memory_format=torch.channels_last)
         velocity = a * noise - s * clean
         drawn = unet(noisy, times, hidden, return_dict=False)[0]
-        return functional.mse_loss(drawn, velocity)
+        loss: Tensor = functional.mse_loss(drawn, velocity)
+        return loss
 
     train(PLAN, {"unet": unet}, loss_at, folder)
     return unet

@@ -1,5 +1,7 @@
 """The small residual convolutional network under the judge and under CLIP's image tower."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,7 +30,7 @@ class ConvNet(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 128)) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 3, stride=2, padding=1)
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.blocks = nn.Sequential(*(Residual(a, b) for a, b in pairs))
         self.features = widths[-1] * 4
 

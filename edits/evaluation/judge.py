@@ -1,4 +1,4 @@
-"""The judge: a classifier of what a picture shows, trained on renders and never on generated pictures."""
+"""The judge: a classifier of what a picture shows, trained on renders, never on generated ones."""
 
 import json
 from collections.abc import Mapping, Sequence

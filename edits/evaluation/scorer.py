@@ -26,7 +26,7 @@ class ImageTower(nn.Module):
 
 
 class ClipScorer(nn.Module):
-    """The image tower and the text projection; the text tower is the pipeline's pristine encoder."""
+    """Image tower and text projection; the text tower is the pipeline's pristine encoder."""
 
     def __init__(self, image_tower: ImageTower, text_projection: nn.Linear) -> None:
         super().__init__()

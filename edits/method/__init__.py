@@ -1,6 +1,8 @@
 """The closed-form edit: captions, tokens, keys, solver, and the editor that puts them together."""
 
-from edits.method.editor import Composition, Editor, EditReport, weights_digest
+from edits.method.editor import Composition, Editor
+from edits.method.fingerprint import weights_digest
+from edits.method.report import EditReport
 from edits.method.sites import PRESETS, QUICKFIX, Site, parse_sites, resolve
 from edits.method.spec import EditSpec
 

@@ -7,6 +7,8 @@ templates differ in their beginnings. The four of the paper are the bare name an
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from edits.method.spec import EditSpec, Kind
 
@@ -54,6 +56,11 @@ class Caption:
     start: int
     stop: int
 
+    @property
+    def subject(self) -> str:
+        """The subject's name as it stands in the text."""
+        return self.text[self.start : self.stop]
+
 
 @dataclass(frozen=True)
 class CaptionPair:
@@ -82,6 +89,19 @@ def caption_pairs(spec: EditSpec) -> tuple[CaptionPair, ...]:
     )
 
 
+def preserve_captions(name: str) -> tuple[Caption, ...]:
+    """The captions whose keys stand for a name that must not move."""
+    return tuple(fill(template, name) for template in PRESERVE_TEMPLATES)
+
+
 def mentions(text: str, name: str) -> bool:
-    """Whether `name` stands in `text` as whole words, in any case."""
-    return re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", text.casefold()) is not None
+    """Whether `name` stands in `text` as whole words, in any case and with any spacing."""
+    words = r"\s+".join(re.escape(word) for word in name.casefold().split())
+    return bool(words) and re.search(rf"(?<!\w){words}(?!\w)", text.casefold()) is not None
+
+
+@cache
+def ordinary_names() -> tuple[str, ...]:
+    """Everyday objects, colours and styles: what is kept still for models that name nothing."""
+    file = resources.files("edits.method") / "ordinary.txt"
+    return tuple(file.read_text(encoding="utf-8").splitlines())

@@ -9,16 +9,16 @@ from edits.errors import NonFinite, SiteUnknown
 from edits.method.sites import Site, resolve
 
 
-class _Reached(Exception):  # noqa: N818 - control flow, never seen outside
+class _Reached(Exception):
     """Ends the forward pass at the site: what lies above it is not needed."""
 
 
 @torch.no_grad()
 def capture_keys(encoder: nn.Module, site: Site, ids: Tensor) -> Tensor:
-    """Inputs of the site's layer, (captions, positions, d_in) in float64, for `ids` (captions, positions).
+    """Inputs of the site's layer for `ids` (captions, positions): (captions, positions, d_in).
 
-    Runs the embeddings and the layers up to the site only. Raises NonFinite, or SiteUnknown if the
-    forward pass never reaches the layer.
+    They are float64. Runs the embeddings and the layers up to the site only. Raises NonFinite, or
+    SiteUnknown if the forward pass never reaches the layer.
     """
     layer = resolve(encoder, site)
     keys: list[Tensor] = []
@@ -38,5 +38,5 @@ def capture_keys(encoder: nn.Module, site: Site, ids: Tensor) -> Tensor:
         raise SiteUnknown(f"the text encoder never runs the layer of site {site}")
     captured = keys[0].double()
     if not torch.isfinite(captured).all():
-        raise NonFinite(f"the keys at site {site} contain NaN or infinity: check the model's weights")
+        raise NonFinite(f"the keys at site {site} contain NaN or infinity; check the model")
     return captured

@@ -1,4 +1,4 @@
-"""Which linear layer an edit changes, by canonical path, and where that layer is in a loaded model."""
+"""Which linear layer an edit changes, by canonical path, and where it is in a loaded model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import nn
 from edits.errors import SiteUnknown
 
 TEXT_ENCODER = "text_encoder"
-_OPTIONAL_LEVEL = "text_model."  # transformers 4 nests CLIP's text tower one level deeper than 5
+OPTIONAL_LEVEL = "text_model."  # transformers 4 nests CLIP's text tower one level deeper than 5
 
 
 @dataclass(frozen=True, order=True)
@@ -29,7 +29,7 @@ PRESETS: dict[str, tuple[Site, ...]] = {"quickfix": (QUICKFIX,)}
 def parse_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
     """Sites of a preset's name, or of paths written `component:path`.
 
-    Raises SiteUnknown for a name that is neither.
+    Raises SiteUnknown for a name that is neither, and for no name at all.
     """
     if isinstance(names, str):
         if names in PRESETS:
@@ -40,10 +40,16 @@ def parse_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
         component, separator, path = name.partition(":")
         if not (separator and component and path):
             raise SiteUnknown(
-                f"site {name!r} is neither a preset ({', '.join(PRESETS)}) nor 'component:module.path'",
+                f"site {name!r} is neither a preset ({', '.join(PRESETS)}) nor "
+                "'component:module.path'",
                 param="spec.method.sites",
             )
         sites.append(Site(component, path))
+    if not sites:
+        raise SiteUnknown(
+            f"no site is named; give a preset ({', '.join(PRESETS)}) or 'component:module.path'",
+            param="spec.method.sites",
+        )
     return tuple(sorted(set(sites)))
 
 
@@ -52,19 +58,37 @@ def resolve(encoder: nn.Module, site: Site) -> nn.Linear:
 
     Raises SiteUnknown if the component is not the text encoder, or no linear layer has that path.
     """
+    return _find(encoder, site)[1]
+
+
+def canonical(encoder: nn.Module, site: Site) -> Site:
+    """The one name of a site: two spellings of the same layer answer the same. Raises SiteUnknown.
+
+    Without it, two edits of one layer would be solved apart and one of them lost.
+    """
+    name, _ = _find(encoder, site)
+    return Site(site.component, _canonical_path(encoder, name))
+
+
+def _find(encoder: nn.Module, site: Site) -> tuple[str, nn.Linear]:
     if site.component != TEXT_ENCODER:
         raise SiteUnknown(
             f"site {site} is not in the text encoder; sites start with '{TEXT_ENCODER}:'",
             param="spec.method.sites",
         )
-    modules = dict(encoder.named_modules())
-    paths = (site.path, site.path.removeprefix(_OPTIONAL_LEVEL), _OPTIONAL_LEVEL + site.path)
-    layer = next((modules[path] for path in paths if path in modules), None)
-    if isinstance(layer, nn.Linear):
-        return layer
+    linear = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear)}
+    for path in (site.path, site.path.removeprefix(OPTIONAL_LEVEL), OPTIONAL_LEVEL + site.path):
+        if path in linear:
+            return path, linear[path]
     ending = site.path.rsplit(".", 1)[-1]
-    close = [n for n, m in modules.items() if isinstance(m, nn.Linear) and n.endswith(ending)][:4]
+    close = [name for name in linear if name.rsplit(".", 1)[-1] == ending] or list(linear)
+    known = ", ".join(_canonical_path(encoder, name) for name in close[:4])
     raise SiteUnknown(
-        f"the loaded text encoder has no linear layer {site.path!r}; it has {', '.join(close) or 'none'}",
+        f"the loaded text encoder has no linear layer {site.path!r}; it has {known or 'none'}",
         param="spec.method.sites",
     )
+
+
+def _canonical_path(encoder: nn.Module, name: str) -> str:
+    nested = hasattr(encoder, OPTIONAL_LEVEL.rstrip("."))
+    return name if nested else OPTIONAL_LEVEL + name

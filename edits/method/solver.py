@@ -4,8 +4,8 @@ With D = W - W0 the edit minimises
 
     sum_i w_i |W k_i - v_i|^2  +  sum_p mu |D p|^2  +  ridge |D|^2     subject to  D n = 0
 
-over the keys k_i (values v_i), the preserved keys p and the pinned keys n. Projecting every key on the
-complement of the pinned ones removes the constraint; what remains is a ridge regression of the
+over the keys k_i (values v_i), the preserved keys p and the pinned keys n. Projecting every key on
+the complement of the pinned ones removes the constraint; what remains is a ridge regression of the
 residuals v_i - W0 k_i (paper, equations 8 and 9, is the case without p and n).
 """
 
@@ -35,7 +35,8 @@ def complement(pinned: Tensor) -> Tensor:
         return identity
     _, sizes, directions = torch.linalg.svd(pinned, full_matrices=False)
     basis = directions[sizes > _RANK_TOLERANCE * sizes[0]]
-    return identity - basis.T @ basis
+    projector: Tensor = identity - basis.T @ basis
+    return projector
 
 
 def solve(
@@ -71,7 +72,9 @@ def solve(
     if projector is not None:
         delta = delta @ projector  # once more: rounding must not leak into the pinned directions
     if not torch.isfinite(delta).all():
-        raise NonFinite("the solution contains NaN or infinity; raise the ridge", param="spec.method.ridge")
+        raise NonFinite(
+            "the solution contains NaN or infinity; raise the ridge", param="spec.method.ridge"
+        )
     return delta.contiguous()
 
 
@@ -79,6 +82,7 @@ def _cholesky_solve(system: Tensor, right: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed.item():
         raise NonFinite(
-            "the system is not positive definite in float64; raise the ridge", param="spec.method.ridge"
+            "the system is not positive definite in float64; raise the ridge",
+            param="spec.method.ridge",
         )
     return torch.cholesky_solve(right, factor)

@@ -4,56 +4,24 @@ Every route is a plain function, so that it runs off the event loop; every call,
 too, ends in the store's audit log.
 """
 
-import json
-import logging
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
-from edits.errors import QuickFixError
 from edits.manifests import parse_manifest
-from edits.store import AuditEntry, AuditEvent, RevisionRecord
-from service import metrics
-from service.api.context import Operator, Running, Viewer, request_id_of, runtime_of
+from edits.store import AuditEntry, RevisionRecord
+from service.api.audited import AuditedRoute, note
+from service.api.context import Operator, Running, Viewer
 from service.api.schemas import EditAnswer, RollbackBody, edit_report
 from service.api.status import status_document
-from service.errors import NotReady, RequestInvalid, describe
+from service.errors import NotReady, RequestInvalid
 from service.publishing import Published
 
 __all__ = ["router"]
 
-_log = logging.getLogger("quickfix.admin")
 _DEFAULT_WAIT = 10.0  # seconds for this replica to run what was published
-
-
-class AuditedRoute(APIRoute):
-    """Writes who called what with which result, whatever the result is."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler inside the record."""
-        handler = super().get_route_handler()
-
-        async def audited(request: Request) -> Response:
-            outcome = "failed"
-            try:
-                response = await handler(request)
-                outcome = "ok"
-                return response
-            except Exception as error:
-                outcome = _outcome(error)
-                raise
-            finally:
-                await run_in_threadpool(_record, request, self.name, outcome)
-
-        return audited
-
 
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=AuditedRoute)
 
@@ -97,7 +65,7 @@ def publish_edit(
 ) -> Response:
     """Compute a manifest's edit; unless it is a dry run, publish and activate it."""
     edit = parse_manifest(body)
-    _note(request, target=f"{edit.name}@{edit.version}", reason=edit.metadata.reason)
+    note(request, target=f"{edit.name}@{edit.version}", reason=edit.metadata.reason)
     if dry_run:
         built = runtime.publisher.preview(edit)
         report = edit_report(edit.name, built.reports, built.seconds)
@@ -136,7 +104,7 @@ def remove_edit(
     expected_head: ExpectedHead = None,
 ) -> Response:
     """Publish and activate a revision without that edit."""
-    _note(request, target=name)
+    note(request, target=name)
     published = runtime.publisher.remove(
         name, author=caller.name, expected_head=expected_head, wait=wait
     )
@@ -166,7 +134,7 @@ def roll_back(
     wait: Wait = _DEFAULT_WAIT,
 ) -> Response:
     """Publish and activate a new revision with the content of an old one."""
-    _note(request, target=f"revision {body.to}", reason=body.reason)
+    note(request, target=f"revision {body.to}", reason=body.reason)
     published = runtime.publisher.roll_back(
         body.to, author=caller.name, reason=body.reason, wait=wait
     )
@@ -195,7 +163,7 @@ def _answer(
     request: Request, published: Published, status: int, *, name: str | None = None
 ) -> Response:
     revision, built = published.revision, published.built
-    _note(request, revision=revision.number)
+    note(request, revision=revision.number)
     report = None
     if name is not None and any(edit.name == name for edit in built.content.edits):
         report = edit_report(name, built.reports, built.seconds)
@@ -207,39 +175,6 @@ def _answer(
         activation_ms=round(published.activation_seconds * 1000, 3),
     )
     return JSONResponse(answer.model_dump(exclude_none=True), status)
-
-
-def _note(request: Request, **facts: object) -> None:
-    """Keep what the audit record should say beside the route's name."""
-    noted: dict[str, object] = getattr(request.state, "noted", {})
-    request.state.noted = {**noted, **facts}
-
-
-def _record(request: Request, action: str, outcome: str) -> None:
-    principal = getattr(request.state, "principal", None)
-    noted: dict[str, object] = getattr(request.state, "noted", {})
-    details = {"request_id": request_id_of(request), **noted}
-    target = str(details.pop("target", ""))
-    event = AuditEvent(
-        actor=principal.name if principal else "",
-        role=principal.role if principal else "",
-        action=action,
-        target=target,
-        outcome=outcome,
-        detail=json.dumps({key: value for key, value in details.items() if value != ""}),
-    )
-    try:
-        runtime_of(request).store.record(event)
-    except QuickFixError as error:
-        # The call itself has succeeded or failed already; its answer must not change.
-        metrics.AUDIT_FAILURES.inc()
-        _log.error("not recorded action=%s error=%s", action, type(error).__name__)
-
-
-def _outcome(error: Exception) -> str:
-    if isinstance(error, RequestValidationError | HTTPException):
-        return "invalid_request"
-    return describe(error).type
 
 
 def _revision(revision: RevisionRecord) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Denoiser:
 
         `prompt` and `unconditional` are embeddings (1, positions, features); without
         `unconditional` there is no guidance and no second branch. `before_step` may raise to
-        stop; `after_step` gets the step's seconds (on a GPU, until its work is queued). Raises GenerationFailed when the result is
-        not finite.
+        stop; `after_step` gets the step's seconds, on a GPU those until its work is queued.
+        Raises GenerationFailed when the result is not finite.
         """
         scheduler = self._fresh_scheduler()
         scheduler.set_timesteps(steps, device=prompt.device)

@@ -1,4 +1,4 @@
-"""Metrics: objectives lie on bucket bounds, labels are few, and all of them are made in one file."""
+"""Metrics: objectives are bucket bounds, labels are few, and one file makes them all."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,38 @@
+"""What a base model and a set of edited weights are called: SHA-256 over their bytes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from edits.method.sites import OPTIONAL_LEVEL, Site
+from edits.method.tokens import CaptionTokenizer
+
+
+def model_fingerprint(encoder: nn.Module, tokenizer: CaptionTokenizer) -> str:
+    """`sha256:...` of the text encoder's tensors and of what decides a prompt's token ids.
+
+    Tensors count under their canonical names, so another transformers release answers the same.
+    """
+    hasher = hashlib.sha256()
+    state = {n.removeprefix(OPTIONAL_LEVEL): t for n, t in encoder.state_dict().items()}
+    for name, tensor in sorted(state.items()):
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(_raw(tensor))
+    hasher.update(json.dumps(tokenizer.identity(), sort_keys=True).encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def weights_digest(weights: Mapping[Site, Tensor]) -> str:
+    """SHA-256 over the sites' names and their weights' bytes, in the order of the names."""
+    hasher = hashlib.sha256()
+    for site in sorted(weights):
+        hasher.update(str(site).encode())
+        hasher.update(_raw(weights[site]))
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,96 @@
+"""Start the service as a process of its own and wait until it is ready."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+SERVICE = "service.app:QuickFix"
+START_SECONDS = 180.0
+STOP_SECONDS = 30.0
+
+
+class ServiceDidNotStart(RuntimeError):
+    """The process ended, or did not become ready in time; the message says where its log is."""
+
+
+def serve_command(host: str, port: int) -> list[str]:
+    """The command that serves in the foreground."""
+    return [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
+
+
+@dataclass(frozen=True)
+class LocalService:
+    """A running service: where it answers, and the operator token that it made."""
+
+    url: str
+    token: str
+
+    def client(self, timeout: float = 120.0) -> httpx.Client:
+        """An HTTP client that carries the token."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+
+@contextmanager
+def local_service(
+    folder: Path, *, port: int, settings: Mapping[str, str]
+) -> Iterator[LocalService]:
+    """Serve on loopback with all state in `folder`; `settings` are QUICKFIX_ variables.
+
+    The process is stopped at the end, and killed if it does not stop. Raises ServiceDidNotStart.
+    """
+    state = folder / "state"
+    bento = folder / "bentoml"
+    bento.mkdir(parents=True, exist_ok=True)
+    variables = {
+        "BENTOML_HOME": str(bento),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "QUICKFIX_STATE_DIR": str(state),
+        **settings,
+    }
+    log = folder / "service.log"
+    # `env` leaves the rest of the environment to the child without this library reading it.
+    command = ["env", *(f"{name}={text}" for name, text in variables.items())]
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*command, *serve_command("127.0.0.1", port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process, log)
+        token = (state / "operator.token").read_text(encoding="utf-8").strip()
+        yield LocalService(url, token)
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/readyz", timeout=2.0).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.2)
+    raise ServiceDidNotStart(f"the service on {url} did not become ready; its log is {log}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=STOP_SECONDS)

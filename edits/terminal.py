@@ -1,0 +1,90 @@
+"""What the commands print: progress bars on a terminal, tables, JSON."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar with the time left, on a terminal only; gives what advances it."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def show(document: Mapping[str, Any], as_json: bool, table: Table) -> None:
+    """Print the document as JSON, or the table."""
+    if as_json:
+        print(json.dumps(document, indent=2))  # noqa: T201 - the program's output
+    else:
+        Console().print(table)
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each mapping; the first one's keys are the columns."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(f"{v:.2e}" if isinstance(v, float) else str(v) for v in row.values()))
+    return table
+
+
+def demo_table(report: Mapping[str, Any]) -> Table:
+    """Rates before and after both edits, and what they cost."""
+    table = Table(
+        "what the judge sees", "before", "after", title="Two concepts removed while serving"
+    )
+    for title, sides in report["groups"].items():
+        table.add_row(title, _percent(sides["before"]), _percent(sides["after"]))
+        if "object_before" in sides:
+            table.add_row(
+                "  its object still right",
+                _percent(sides["object_before"]),
+                _percent(sides["object_after"]),
+            )
+    table.add_section()
+    for name, edit in report["edits"].items():
+        table.add_row(
+            name,
+            f"edit {edit['report']['edit_ms']:.1f} ms",
+            f"activation {edit['activation_ms']:.1f} ms",
+        )
+    restored = report["restored_identical"]
+    table.add_row("after withdrawal, identical", "", f"{restored['identical']} of {restored['n']}")
+    return table
+
+
+def evaluation_table(document: Mapping[str, Any]) -> Table:
+    """Rates before and after one edit, with Wilson's 95 per cent intervals."""
+    table = Table("", "before", "after", "mean drop", "worst class", title=str(document["name"]))
+    target = document["target"]
+    table.add_row("target rate", _interval(target["before"]), _interval(target["after"]), "", "")
+    if "object_after" in target:
+        table.add_row("  its object still right", "", _interval(target["object_after"]), "", "")
+    for key in ("other_objects", "other_styles"):
+        part = document[key]
+        table.add_row(
+            key.replace("_", " "),
+            _interval(part["before"]),
+            _interval(part["after"]),
+            f"{100 * part['mean_drop']:.1f}",
+            f"{part['worst_class']} {100 * part['worst_drop']:.1f}",
+        )
+    return table
+
+
+def _percent(rate: Mapping[str, Any]) -> str:
+    return f"{100 * rate['rate']:.1f} % (n={rate['n']})"
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{_percent(rate)} [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,81 @@
+import pytest
+
+from edits.method import EditSpec
+from edits.method.captions import (
+    PAPER_TEMPLATES,
+    PRESERVE_TEMPLATES,
+    TEMPLATES,
+    caption_pairs,
+    fill,
+    mentions,
+    ordinary_names,
+    preserve_captions,
+)
+
+
+@pytest.mark.parametrize("kind", ["object", "style", "fact"])
+def test_every_template_marks_the_subject_and_nothing_else(kind):
+    for template in (*TEMPLATES[kind], *PRESERVE_TEMPLATES):
+        caption = fill(template, "owl {x} {}")
+        assert caption.subject == "owl {x} {}"
+        assert caption.text.count("owl") == 1
+
+
+def test_the_article_fits_the_name():
+    assert fill("a photo of {ax}", "owl").text == "a photo of an owl"
+    assert fill("a photo of {ax}", "Pistol").text == "a photo of a Pistol"
+
+
+def test_pairs_cover_every_name_in_every_template():
+    spec = EditSpec("e", "pistol", "toy", aliases=("gun", "handgun"))
+    pairs = caption_pairs(spec)
+    assert len(pairs) == 3 * len(TEMPLATES["object"])
+    assert {pair.concept.subject for pair in pairs} == {"pistol", "gun", "handgun"}
+    assert {pair.anchor.subject for pair in pairs} == {"toy"}
+    assert pairs[1].concept.text == "a photo of pistol"
+    assert pairs[1].anchor.text == "a photo of toy"
+
+
+def test_parity_takes_the_four_templates_of_the_released_code():
+    spec = EditSpec("e", "van gogh", "painting", kind="style", parity=True)
+    texts = [pair.concept.text for pair in caption_pairs(spec)]
+    assert texts == [template.format(x="van gogh") for template in PAPER_TEMPLATES]
+    assert len(texts) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("a pistol", "pistol", True),
+        ("PISTOL, loaded", "Pistol", True),
+        ("pistols", "pistol", False),
+        ("handgun", "gun", False),
+        ("hand-gun", "gun", True),
+        ("a van  gogh painting", "van gogh", True),
+        ("vangogh", "van gogh", False),
+        ("c++ and more", "c++", True),
+        ("c+", "c++", False),
+        ("straße", "STRASSE", True),
+        ("a cat", "", False),
+        ("a.b", "a b", False),
+        ("axb", "a.b", False),
+    ],
+)
+def test_mentions_whole_words_only(text, name, expected):
+    assert mentions(text, name) is expected
+
+
+def test_preserve_captions_name_the_text():
+    assert [c.text for c in preserve_captions("owl")] == [
+        "owl",
+        "a photo of an owl",
+        "a picture of an owl",
+    ]
+
+
+def test_ordinary_names_are_short_plain_and_without_repeats():
+    names = ordinary_names()
+    assert 140 <= len(names) <= 160
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower().strip() and 2 < len(name) <= 20 for name in names)
+    assert {"cat", "car", "red", "oil painting"} <= set(names)

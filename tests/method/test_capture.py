@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch import nn
+
+from edits.errors import NonFinite, SiteUnknown
+from edits.method import QUICKFIX, Site
+from edits.method.capture import capture_keys
+
+from .conftest import NestedEncoder
+
+SECOND = Site("text_encoder", "text_model.encoder.layers.1.self_attn.out_proj")
+
+
+@pytest.fixture
+def ids(pristine):
+    texts = ["", "a photo of a cat", "van gogh"]
+    return pristine.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+
+
+def hooks(encoder):
+    return sum(
+        len(module._forward_pre_hooks) + len(module._forward_hooks) for module in encoder.modules()
+    )
+
+
+@pytest.mark.parametrize("site", [QUICKFIX, SECOND])
+def test_keys_are_what_the_layer_reads_in_a_full_forward_pass(pipeline, ids, site):
+    encoder = pipeline.text_encoder
+    layer = encoder.encoder.layers[0 if site == QUICKFIX else 1].self_attn.out_proj
+    seen = []
+    handle = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    encoder(ids)
+    handle.remove()
+    keys = capture_keys(encoder, site, ids)
+    assert keys.dtype == torch.float64
+    assert torch.equal(keys, seen[0].double())
+    assert torch.equal(capture_keys(NestedEncoder(encoder), site, ids), keys)
+
+
+def test_only_the_layers_up_to_the_site_run(pipeline, ids):
+    encoder = pipeline.text_encoder
+    calls = {name: 0 for name, _ in encoder.named_modules()}
+    for name, module in encoder.named_modules():
+
+        def count(*_, name=name):
+            calls[name] += 1
+
+        module.register_forward_pre_hook(count)
+    capture_keys(encoder, QUICKFIX, ids)
+    first = "encoder.layers.0"
+    ran = {name for name, times in calls.items() if times}
+    assert all(calls[name] == 1 for name in ran)
+    assert {f"{first}.self_attn.{p}" for p in ("q_proj", "k_proj", "v_proj")} <= ran
+    assert f"{first}.mlp" not in ran
+    assert not any(name.startswith("encoder.layers.1") for name in ran)
+    assert "final_layer_norm" not in ran
+
+
+def test_no_hook_stays(pipeline, ids):
+    capture_keys(pipeline.text_encoder, QUICKFIX, ids)
+    assert hooks(pipeline.text_encoder) == 0
+    assert pipeline.text_encoder(ids).last_hidden_state.shape[0] == 3
+
+
+def test_no_hook_stays_when_the_forward_pass_fails(pipeline, ids):
+    encoder = pipeline.text_encoder
+    with pytest.raises(IndexError):
+        capture_keys(encoder, QUICKFIX, ids + 10**6)
+    assert hooks(encoder) == 0
+
+
+def test_a_layer_that_never_runs_is_refused_and_keeps_no_hook(pipeline, ids):
+    encoder = pipeline.text_encoder
+    encoder.spare = nn.Linear(4, 4)
+    with pytest.raises(SiteUnknown, match="never runs"):
+        capture_keys(encoder, Site("text_encoder", "spare"), ids)
+    assert hooks(encoder) == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_non_finite_keys_are_refused(pipeline, ids, bad):
+    encoder = pipeline.text_encoder
+    encoder.encoder.layers[0].self_attn.v_proj.weight[0, 0] = bad
+    with pytest.raises(NonFinite, match=r"layers\.0"):
+        capture_keys(encoder, QUICKFIX, ids)
+    assert hooks(encoder) == 0
