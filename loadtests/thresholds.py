@@ -42,6 +42,4 @@ class Thresholds:
 
 
 # Four closed-loop users on two cores: each waits for the three before it, at 1.5 s an image.
-THRESHOLDS = Thresholds(
-    min_images=5, max_fail_ratio=0.0, max_refused_ratio=0.5, max_p95_ms=8000.0
-)
+THRESHOLDS = Thresholds(min_images=5, max_fail_ratio=0.0, max_refused_ratio=0.5, max_p95_ms=8000.0)

@@ -29,7 +29,9 @@ def answer(stamp: dict[str, str], colour: str = "red", kind: str = "PNG") -> dic
 def test_a_stamped_png_is_read() -> None:
     drawn = read_answer("a cat", 1, STAMP, answer(STAMP))
     assert (drawn.prompt, drawn.seed, drawn.revision) == ("a cat", 1, 3)
-    again = read_answer("a cat", 1, STAMP | {"X-Request-Id": "r2"}, answer(STAMP | {"X-Request-Id": "r2"}))
+    again = read_answer(
+        "a cat", 1, STAMP | {"X-Request-Id": "r2"}, answer(STAMP | {"X-Request-Id": "r2"})
+    )
     assert again.pixels == drawn.pixels  # another request's id is not another picture
 
 

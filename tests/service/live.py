@@ -47,6 +47,8 @@ def serve(
     wait_ready: bool = True,
 ) -> Iterator[LiveService]:
     """Start the service with its state in `folder`; kill its whole process group at the end."""
+    # A test run that is told to end must end its services too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = free_port()
     state_dir, log = folder / "state", folder / "service.log"
     variables = {name: text for name, text in os.environ.items() if "QUICKFIX_" not in name}

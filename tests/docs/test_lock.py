@@ -1,0 +1,64 @@
+"""Lock files are what is installed, name no index, and hold everything that is imported."""
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def imports(*rooms: str) -> set[str]:
+    """Top-level names that modules of these rooms import."""
+    found: set[str] = set()
+    for path in (file for room in rooms for file in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"edits", "service", "training"}
+
+
+def test_lock_files_are_what_is_installed() -> None:
+    run = subprocess.run(
+        [sys.executable, "tools/lock.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_what_serves_is_part_of_the_whole_and_has_no_tools() -> None:
+    whole, serving = pins("requirements.lock"), pins("requirements-serve.lock")
+    assert serving.items() <= whole.items()
+    assert not {"pytest", "mypy", "ruff", "locust"} & set(serving)
+    assert not {"pip", "setuptools", "wheel"} & set(whole)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-serve.lock"])
+def test_locks_are_sorted_pin_public_versions_and_name_no_index(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert list(pins(name)) == sorted(pins(name))
+    assert "+" not in text
+    assert "://" not in text and "--" not in text
+
+
+def test_everything_that_serves_is_locked_not_only_installed() -> None:
+    """An import that only a development tool brings works here and fails in the image."""
+    distributions = packages_distributions()
+    locked = set(pins("requirements-serve.lock"))
+    for module in imports("service", "edits"):
+        names = {canonicalize_name(name) for name in distributions.get(module, ())}
+        assert names & locked, f"{module} is imported and not in requirements-serve.lock"
