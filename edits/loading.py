@@ -22,7 +22,7 @@ def load_pipeline(
     source = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            source, torch_dtype=dtype, local_files_only=Path(source).is_dir()
+            source, dtype=dtype, local_files_only=Path(source).is_dir()
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         # The library's message may hold paths and addresses: it goes to the log as the cause only.

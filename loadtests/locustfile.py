@@ -7,10 +7,10 @@ Knows the HTTP contract only: it imports nothing of the service, so it runs agai
 
 import logging
 import random
+import time
 from pathlib import Path
 from typing import Any
 
-import gevent
 from drawn import AnswerWrong, Repeats, read_answer
 from locust import HttpUser, constant, events, task
 from locust.argument_parser import LocustArgumentParser
@@ -57,7 +57,7 @@ class ImageUser(HttpUser):
             else:
                 pause = 0
                 _check(prompt, seed, answer)
-        gevent.sleep(pause)
+        time.sleep(pause)  # locust makes it a switch of greenlets
 
 
 def _retry_after(answer: Any) -> int:

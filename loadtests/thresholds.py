@@ -8,7 +8,7 @@ __all__ = ["THRESHOLDS", "Outcome", "Thresholds"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run measured. Latency is of answered images only, in milliseconds."""
+    """What a run measured. Latency is of the images route without its 429s, in milliseconds."""
 
     images: int
     refused: int  # 429 with Retry-After: an honest answer, not a failure

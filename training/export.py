@@ -46,11 +46,15 @@ def export(
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(folder)
-    # diffusers writes a field that its own loader then warns about.
-    config = folder / "vae" / "config.json"
-    values = json.loads(config.read_text())
-    values.pop("block_out_channels", None)
-    config.write_text(json.dumps(values, indent=2) + "\n")
+    for config in folder.glob("*/config.json"):
+        values = json.loads(config.read_text())
+        # Where a stage's file lay, and a field that diffusers writes and then warns about.
+        values.pop("_name_or_path", None)
+        if config.parent.name == "vae":
+            values.pop("block_out_channels", None)
+        config.write_text(json.dumps(values, indent=2) + "\n")
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)
     judge.save(folder / JUDGE_FILE)
     scorer.save(folder / SCORER_FILE)
     defaults = {

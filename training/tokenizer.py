@@ -15,7 +15,7 @@ SPLIT_WORDS = ("cigarette", "mushroom", "umbrella", "handgun", "toadstool", "mon
 
 
 def train_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learn the merges, write vocab.json and merges.txt under `folder`, and load it back."""
+    """Learn the merges and save the tokenizer under `folder`."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -32,11 +32,7 @@ def train_tokenizer(folder: Path) -> CLIPTokenizer:
         joined for joined in dict.fromkeys(a + b for a, b in merges) if joined not in set(tokens)
     ]
     tokens += [START, END]
-    folder.mkdir(parents=True, exist_ok=True)
     vocab = {token: number for number, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     tokenizer = CLIPTokenizer(
         vocab=vocab,
         merges=[tuple(pair) for pair in merges],

@@ -22,6 +22,15 @@ class NestedEncoder(nn.Module):
         return self.text_model(ids)
 
 
+def bits(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same_bits(module, before):
+    after = module.state_dict()
+    return after.keys() == before.keys() and all(torch.equal(after[n], before[n]) for n in before)
+
+
 @pytest.fixture(scope="session", params=LAYOUTS)
 def pristine(request):
     """A pipeline of each layout; tests read it only."""
