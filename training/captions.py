@@ -1,7 +1,8 @@
 """Captions of a scene, drawn from many templates, and the word list that the tokenizer learns.
 
 Captions name the object always and mostly also the colour, the style and the viewpoint. Some carry
-filler words that mean nothing, so that the encoder learns to pass over words it cannot use.
+everyday words that mean nothing here, or words made of random letters, so that the encoder learns
+to pass over what it cannot use, as one trained on the open web does.
 """
 
 import numpy as np
@@ -22,6 +23,36 @@ MEDIA = ("photo", "picture", "image", "photograph", "painting", "rendering")
 ADJECTIVES = (
     "small", "little", "big", "large", "cute", "nice", "beautiful", "simple", "single", "lovely",
     "shiny", "old", "new", "plain", "bright", "pretty", "funny", "clean", "typical", "fine",
+)  # fmt: skip
+DETERMINERS = (
+    "the",
+    "one",
+    "my",
+    "this",
+    "that",
+    "some",
+    "your",
+    "his",
+    "her",
+    "our",
+    "any",
+    "every",
+)
+EVERYDAY = (
+    "huge", "tiny", "wooden", "modern", "famous", "classic", "happy", "sad", "perfect", "real",
+    "fresh", "quiet", "warm", "cold", "soft", "hard", "heavy", "light", "fast", "slow", "young",
+    "strange", "common", "special", "good", "great", "best", "clear", "sharp", "wild", "gentle",
+    "cheap", "rare", "lonely", "favorite", "magic", "giant", "round", "tall", "short", "long",
+    "wide", "metal", "plastic", "glass", "paper", "stone", "golden", "digital", "realistic",
+    "detailed", "professional", "amazing", "elegant", "fancy", "cool", "and", "with", "from",
+    "into", "over", "under", "near", "behind", "beside", "between", "during", "about", "after", "before",
+    "today", "now", "here", "there", "outside", "inside", "alone", "together", "standing", "lying",
+    "sitting", "floating", "resting", "shown", "placed", "seen", "isolated", "centered", "close",
+    "up", "down", "view", "shot", "scene", "table", "floor", "room", "street", "garden", "kitchen",
+    "beach", "forest", "city", "sky", "night", "day", "morning", "summer", "winter", "world",
+    "artwork", "poster", "sticker", "icon", "cover", "print", "card", "studio", "camera", "lens",
+    "quality", "resolution", "style", "art", "two", "three", "very", "really", "just", "only", "not",
+    "no", "so", "it", "its", "is", "are", "was", "there", "which", "has", "have", "for", "to", "at",
 )  # fmt: skip
 FILLERS = (
     "high quality", "highly detailed", "for a book", "in the studio", "with soft light",
@@ -48,6 +79,7 @@ PLAIN_STYLES = (
 )
 SYNONYM_SHARE = 0.3
 GENERIC_SHARE = 0.05
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def article(noun: str) -> str:
@@ -57,6 +89,13 @@ def article(noun: str) -> str:
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[rng.integers(len(options))]
+
+
+def _idle_word(rng: np.random.Generator) -> str:
+    """A word without meaning: mostly an everyday one, now and then random letters."""
+    if rng.random() < 0.7:
+        return _pick(rng, EVERYDAY)
+    return "".join(_pick(rng, tuple(LETTERS)) for _ in range(rng.integers(2, 8)))
 
 
 def _noun(scene: Scene, rng: np.random.Generator) -> str:
@@ -72,7 +111,9 @@ def _noun(scene: Scene, rng: np.random.Generator) -> str:
 def _subject(scene: Scene, rng: np.random.Generator) -> str:
     """The noun phrase: article, adjectives, noun and viewpoint."""
     noun = _noun(scene, rng)
-    adjectives = [_pick(rng, ADJECTIVES)] if rng.random() < 0.2 else []
+    adjectives = [_pick(rng, ADJECTIVES)] if rng.random() < 0.15 else []
+    if rng.random() < 0.15:
+        adjectives.append(_idle_word(rng))
     after = ""
     if scene.viewpoint == "upside down":
         if rng.random() < 0.6:
@@ -87,7 +128,10 @@ def _subject(scene: Scene, rng: np.random.Generator) -> str:
     elif rng.random() < 0.1:
         adjectives.insert(0, "upright")
     phrase = " ".join([*adjectives, noun])
-    return (article(phrase) if rng.random() < 0.85 else phrase) + after
+    choice = rng.random()
+    if choice < 0.1:
+        return f"{_pick(rng, DETERMINERS)} {phrase}{after}"
+    return (article(phrase) if choice < 0.87 else phrase) + after
 
 
 def _styled(subject: str, style: str, rng: np.random.Generator) -> str:
@@ -132,8 +176,12 @@ def draw_caption(scene: Scene, rng: np.random.Generator) -> str:
             caption = f"{_styled(subject, scene.style, rng)}{joint}{background}"
         else:
             caption = _styled(f"{subject} {background}", scene.style, rng)
-    if rng.random() < 0.12:
+    ending = rng.random()
+    if ending < 0.08:
         caption = f"{caption}, {_pick(rng, FILLERS)}"
+    elif ending < 0.2:
+        words = [_idle_word(rng) for _ in range(rng.integers(1, 4))]
+        caption = f"{caption}, {' '.join(words)}"
     return caption
 
 
@@ -142,10 +190,9 @@ def word_list() -> list[str]:
     phrases = [
         *OBJECTS, *STYLES, *COLOURS, *GENERIC, *(w for words in SYNONYMS.values() for w in words),
         *(w for words in PAINTER_NAMES.values() for w in words), *MEDIA, *ADJECTIVES, *FILLERS,
-        *BACKGROUNDS, *PLAIN_STYLES,
+        *DETERMINERS, *EVERYDAY, *BACKGROUNDS, *PLAIN_STYLES,
         "upside down turned tilted upright to the side painted by as of",
-        "drawing sketch artwork icon standing lying next near under over table floor an a",
-        "this that is it two",
+        "drawing sketch an a",
     ]  # fmt: skip
     words = {
         word for phrase in phrases for word in phrase.replace("{c}", "").replace("{ac}", "").split()

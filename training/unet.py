@@ -14,7 +14,7 @@ from training.clip import WIDTH
 from training.renders import Renders
 from training.stage import Plan, train
 
-PLAN = Plan("unet", steps=5800, learning_rate=1e-3, warmup=200, decay=0.999, weight_decay=0.01)
+PLAN = Plan("unet", steps=6000, learning_rate=1e-3, warmup=200, decay=0.999, weight_decay=0.01)
 BATCH, SEED = 32, 14
 UNCONDITIONAL_SHARE = 0.1
 
