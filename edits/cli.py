@@ -11,7 +11,15 @@ import typer
 from edits.errors import QuickFixError
 from edits.manifests import ConceptEdit, RevisionContent, catalog, catalog_entry, load_manifest
 from edits.store import RevisionStore
-from edits.terminal import console, demo_table, evaluation_table, progress, rows_table, show
+from edits.terminal import (
+    console,
+    demo_table,
+    evaluation_table,
+    model_table,
+    progress,
+    rows_table,
+    show,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -58,6 +66,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the picture and the report.")] = Path(
         "out/demo"
     ),
+    seed: int = 4000,
     as_json: Json = False,
 ) -> None:
     """Serve the demo model, remove two concepts while it serves, and show what changed."""
@@ -66,7 +75,8 @@ def demo(
     from edits.serving import local_service
 
     judge = load_judge(model)
-    images = 3 * sum(len(group.probes) for group in groups(judge, targets=12, seed=0))
+    chosen = groups(judge, targets=12, seed=seed)
+    images = 3 * sum(len(group.probes) for group in chosen)
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="quickfix-") as folder,
@@ -76,7 +86,7 @@ def demo(
         service.client() as client,
         progress("images", images) as advance,
     ):
-        report = run_demo(client, judge, out, progress=advance)
+        report = {"seed": seed, **run_demo(client, judge, chosen, out, progress=advance)}
     show(report, as_json, demo_table(report))
     if not as_json:
         typer.echo(f"wrote {out / 'before_after.png'} and {out / 'report.json'}")
@@ -124,7 +134,7 @@ def edit(
 
 @app.command()
 def evaluate(
-    manifest: Manifest,
+    manifest: Annotated[str, typer.Argument(help="A file or catalog name; none: no edit.")] = "",
     model: Model = DEMO_MODEL,
     targets: Annotated[int, typer.Option(min=1, help="Pictures of the concept.")] = 100,
     each: Annotated[int, typer.Option(min=1, help="Pictures of every other object and style.")] = 8,
@@ -132,28 +142,34 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw before and after an edit, and compare what the judge sees."""
-    from edits.evaluation.report import Suite, load_judge
-    from edits.evaluation.report import evaluate as measure
+    """Judge what the model draws: before and after an edit, or without any."""
+    from edits.evaluation.drawing import Sampling
+    from edits.evaluation.report import (
+        EditSuite,
+        evaluate_edit,
+        evaluate_model,
+        load_judge,
+        model_suite,
+    )
     from edits.plan import edit_spec
 
     pipeline, editor, defaults = _load(model)
-    spec = edit_spec(_manifest(manifest))
     judge = load_judge(model)
-    suite = Suite.of(judge, spec, targets=targets, each=each, seed=seed)
-    with progress("images", 2 * len(suite.probes)) as advance:
-        document = measure(
-            pipeline,
-            editor,
-            judge,
-            spec,
-            suite,
-            steps=steps or defaults.steps,
-            guidance_scale=defaults.guidance_scale,
-            progress=advance,
-        )
-    document["seed"] = seed
-    show(document, as_json, evaluation_table(document))
+    sampling = Sampling(steps or defaults.steps, defaults.guidance_scale)
+    if manifest:
+        spec = edit_spec(_manifest(manifest))
+        suite = EditSuite.of(judge, spec, targets=targets, each=each, seed=seed)
+        with progress("images", 2 * len(suite.probes)) as advance:
+            document = evaluate_edit(
+                pipeline, editor, judge, spec, suite, sampling, progress=advance
+            )
+        table = evaluation_table(document)
+    else:
+        probes = model_suite(judge, each=each, seed=seed)
+        with progress("images", len(probes)) as advance:
+            document = evaluate_model(pipeline, judge, probes, sampling, progress=advance)
+        table = model_table(document)
+    show({"seed": seed, **document}, as_json, table)
 
 
 @app.command()

@@ -114,14 +114,12 @@ def withdraw(client: httpx.Client, name: str) -> None:
 def run_demo(
     client: httpx.Client,
     judge: Judge,
+    chosen: Sequence[Group],
     out: Path,
     *,
-    targets: int = 12,
-    seed: int = 4000,
     progress: Callable[[int], None] = lambda _drawn: None,
 ) -> dict[str, Any]:
     """Draw, publish both edits, draw, withdraw both, draw; write picture and report."""
-    chosen = groups(judge, targets=targets, seed=seed)
     probes = [probe for group in chosen for probe in group.probes]
     before = draw_all(client, probes, progress)
     published = {name: publish(client, name) for name in (PISTOL, VAN_GOGH)}
@@ -132,7 +130,6 @@ def run_demo(
     identical = sum(a.pixels == b.pixels for a, b in zip(before, restored, strict=True))
     report: dict[str, Any] = {
         "images": 3 * len(probes),
-        "seed": seed,
         "revisions": [before[0].revision, after[0].revision, restored[0].revision],
         "groups": {},
         "edits": published,

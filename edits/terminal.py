@@ -81,6 +81,16 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def model_table(document: Mapping[str, Any]) -> Table:
+    """Rates of the unedited model by attribute."""
+    table = Table("", "right", "weakest class", title=f"{document['images']} pictures, no edit")
+    for attribute in ("object", "style", "colour"):
+        part = document[attribute]
+        weakest = part["weakest"]
+        table.add_row(attribute, _interval(part), f"{weakest['class']} {_percent(weakest)}")
+    return table
+
+
 def _percent(rate: Mapping[str, Any]) -> str:
     return f"{100 * rate['rate']:.1f} % (n={rate['n']})"
 

@@ -59,7 +59,7 @@ def train_clip(
         captions = [draw_caption(renders.scene(i), rng) for i in indices]
         # What stands behind end-of-text gets no gradient under a causal mask, as in CLIP itself:
         # leaving it away changes nothing and saves half the time.
-        tokens = tokenizer(captions, padding="longest", return_tensors="pt")
+        tokens = tokenizer(captions, padding="longest", truncation=True, return_tensors="pt")
         hidden = encoder(tokens.input_ids).last_hidden_state
         end = tokens.attention_mask.sum(1) - 1
         texts = scorer.embed_hidden(hidden[torch.arange(len(hidden)), end])

@@ -83,7 +83,7 @@ def train_unet(
             "" if rng.random() < UNCONDITIONAL_SHARE else draw_caption(renders.scene(i), rng)
             for i in indices
         ]
-        tokens = tokenizer(captions, padding="max_length", return_tensors="pt")
+        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
         with torch.no_grad():
             hidden = encoder(tokens.input_ids).last_hidden_state
         clean = latents[torch.from_numpy(indices)].float()

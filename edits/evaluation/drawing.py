@@ -1,6 +1,7 @@
 """Draw many prompts with one pipeline, in batches, each with its own seed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,14 +11,25 @@ from torch import nn
 from edits.evaluation.prompts import Probe
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn."""
+
+    steps: int
+    guidance_scale: float
+
+    def document(self) -> dict[str, float]:
+        """As JSON."""
+        return {"steps": self.steps, "guidance_scale": self.guidance_scale}
+
+
 @torch.inference_mode()
 def draw(
     pipeline: Any,
     text_encoder: nn.Module,
     probes: Sequence[Probe],
+    sampling: Sampling,
     *,
-    steps: int,
-    guidance_scale: float,
     batch: int = 8,
     progress: Callable[[int], None] = lambda _drawn: None,
 ) -> list[Image]:
@@ -30,8 +42,8 @@ def draw(
             prompt_embeds=_embed(pipeline, text_encoder, [probe.prompt for probe in part]),
             negative_prompt_embeds=negative.expand(len(part), -1, -1),
             generator=[torch.Generator("cpu").manual_seed(probe.seed) for probe in part],
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
         ).images
         progress(len(part))
     return pictures

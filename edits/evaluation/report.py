@@ -1,39 +1,42 @@
-"""Measure one edit: pictures before and after it, judged and compared."""
+"""Measure a model, or one edit of it: pictures drawn, judged and counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from edits.evaluation.drawing import draw
-from edits.evaluation.judge import Judge
-from edits.evaluation.prompts import Probe, object_probes, style_probes
+from edits.evaluation.drawing import Sampling, draw
+from edits.evaluation.judge import Judge, Verdict
+from edits.evaluation.prompts import PLAIN, Probe, object_probes, style_probes
 from edits.evaluation.rates import mean_drop, rate, rates_by_class, worst_drop
 from edits.method import Editor, EditSpec
 
 JUDGE_FILE = "judge.safetensors"
 SCORER_FILE = "scorer.safetensors"
 
+Advance = Callable[[int], None]
+
 
 @dataclass(frozen=True)
-class Suite:
-    """The pictures that an evaluation draws: the target's first, then every other class's."""
+class EditSuite:
+    """The pictures that an edit is judged by: first the target's, then every other class's."""
 
     attribute: str
-    target: str
     probes: tuple[Probe, ...]
     target_count: int
 
     @classmethod
-    def of(cls, judge: Judge, spec: EditSpec, *, targets: int, each: int, seed: int) -> "Suite":
+    def of(cls, judge: Judge, spec: EditSpec, *, targets: int, each: int, seed: int) -> "EditSuite":
         """`targets` pictures of the concept and `each` of every other object and style.
 
         Raises ValueError if the judge does not know the concept.
         """
         objects, colours = judge.classes["object"], judge.classes["colour"]
         styles = judge.classes["style"][1:]
+        others = [name for name in objects if name != spec.concept]
+        other_styles = [name for name in styles if name != spec.concept]
         if spec.concept in styles:
             wanted = style_probes([spec.concept], objects, colours, each=targets, seed=seed)
             attribute = "style"
@@ -43,69 +46,99 @@ class Suite:
         else:
             known = ", ".join((*objects, *styles))
             raise ValueError(f"the judge does not know {spec.concept!r}; it knows {known}")
-        others = [name for name in objects if name != spec.concept]
-        other_styles = [name for name in styles if name != spec.concept]
         kept = (
             *object_probes(others, colours, each=each, seed=seed + 10_000),
             *style_probes(other_styles, others, colours, each=each, seed=seed + 20_000),
         )
-        return cls(attribute, spec.concept, (*wanted, *kept), targets)
+        return cls(attribute, (*wanted, *kept), targets)
 
 
-def evaluate(
+def model_suite(judge: Judge, *, each: int, seed: int) -> tuple[Probe, ...]:
+    """Plain pictures of every object, and as many again spread over all styles."""
+    objects, colours = judge.classes["object"], judge.classes["colour"]
+    styles = judge.classes["style"][1:]
+    styled = -(-each * len(objects) // len(styles))
+    return (
+        *object_probes(objects, colours, each=each, seed=seed),
+        *style_probes(styles, objects[::-1], colours, each=styled, seed=seed + 20_000),
+    )
+
+
+def evaluate_model(
+    pipeline: Any,
+    judge: Judge,
+    probes: Sequence[Probe],
+    sampling: Sampling,
+    *,
+    progress: Advance = lambda _drawn: None,
+) -> dict[str, Any]:
+    """Rates of the unedited model by attribute, and the weakest class of each, as JSON."""
+    verdicts = judge.look(
+        draw(pipeline, pipeline.text_encoder, probes, sampling, progress=progress)
+    )
+    document: dict[str, Any] = {"images": len(probes), **sampling.document()}
+    for attribute in ("object", "style", "colour"):
+        classes = rates_by_class(probes, verdicts, attribute)
+        weakest = min(classes, key=lambda name: classes[name].value)
+        document[attribute] = {
+            **rate(probes, verdicts, attribute).document(),
+            "weakest": {"class": weakest, **classes[weakest].document()},
+        }
+    return document
+
+
+def evaluate_edit(
     pipeline: Any,
     editor: Editor,
     judge: Judge,
     spec: EditSpec,
-    suite: Suite,
+    suite: EditSuite,
+    sampling: Sampling,
     *,
-    steps: int,
-    guidance_scale: float,
-    progress: Callable[[int], None] = lambda _drawn: None,
+    progress: Advance = lambda _drawn: None,
 ) -> dict[str, Any]:
     """Rates before and after the edit, as JSON. Same prompts, seeds and judge on both sides."""
-    composition = editor.compose([spec])
 
-    def judged(encoder: nn.Module) -> list[Any]:
-        pictures = draw(
-            pipeline,
-            encoder,
-            suite.probes,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            progress=progress,
-        )
-        return judge.look(pictures)
+    def judged(encoder: nn.Module) -> list[Verdict]:
+        return judge.look(draw(pipeline, encoder, suite.probes, sampling, progress=progress))
 
-    before, after = judged(pipeline.text_encoder), judged(editor.apply(composition))
+    before = judged(pipeline.text_encoder)
+    after = judged(editor.apply(editor.compose([spec])))
     n = suite.target_count
-    kept = suite.probes[n:]
-    document: dict[str, Any] = {
-        "name": spec.name,
-        "concept": spec.concept,
-        "target": {
-            "before": rate(suite.probes[:n], before[:n], suite.attribute).document(),
-            "after": rate(suite.probes[:n], after[:n], suite.attribute).document(),
-        },
-        "steps": steps,
-        "guidance_scale": guidance_scale,
+    asked = suite.probes[:n]
+    target = {
+        "before": rate(asked, before[:n], suite.attribute).document(),
+        "after": rate(asked, after[:n], suite.attribute).document(),
     }
     if suite.attribute == "style":
-        document["target"]["object_after"] = rate(suite.probes[:n], after[:n], "object").document()
-    for attribute, plain in (("object", False), ("style", True)):
-        chosen = [i for i, p in enumerate(kept) if (p.wanted["style"] != "photo") == plain]
-        probes = [kept[i] for i in chosen]
-        old = rates_by_class(probes, [before[n + i] for i in chosen], attribute)
-        new = rates_by_class(probes, [after[n + i] for i in chosen], attribute)
-        drop, worst = worst_drop(old, new, ())
-        document[f"other_{attribute}s"] = {
-            "before": rate(probes, [before[n + i] for i in chosen], attribute).document(),
-            "after": rate(probes, [after[n + i] for i in chosen], attribute).document(),
-            "mean_drop": round(mean_drop(old, new, ()), 4),
-            "worst_drop": round(drop, 4),
-            "worst_class": worst,
-        }
-    return document
+        target["object_after"] = rate(asked, after[:n], "object").document()
+    kept = list(zip(suite.probes[n:], before[n:], after[n:], strict=True))
+    plain = [entry for entry in kept if entry[0].wanted["style"] == PLAIN]
+    styled = [entry for entry in kept if entry[0].wanted["style"] != PLAIN]
+    return {
+        "name": spec.name,
+        "concept": spec.concept,
+        **sampling.document(),
+        "target": target,
+        "other_objects": _kept(plain, "object"),
+        "other_styles": _kept(styled, "style"),
+    }
+
+
+def _kept(entries: list[tuple[Probe, Verdict, Verdict]], attribute: str) -> dict[str, Any]:
+    """What was not to change: rates on both sides, the mean drop of a class and the worst one."""
+    probes = [probe for probe, _, _ in entries]
+    before, after = [old for _, old, _ in entries], [new for _, _, new in entries]
+    old_rates = rates_by_class(probes, before, attribute)
+    new_rates = rates_by_class(probes, after, attribute)
+    drop, worst = worst_drop(old_rates, new_rates, ())
+    return {
+        "before": rate(probes, before, attribute).document(),
+        "after": rate(probes, after, attribute).document(),
+        "mean_drop": round(mean_drop(old_rates, new_rates, ()), 4),
+        "worst_drop": round(drop, 4),
+        "worst_class": worst,
+    }
 
 
 def load_judge(model: str) -> Judge:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edits.evaluation.drawing import draw
+from edits.evaluation.drawing import Sampling, draw
 from edits.evaluation.judge import Judge
 from edits.evaluation.prompts import object_probes, style_probes
 from edits.evaluation.rates import rate
@@ -43,13 +43,7 @@ def judge() -> Judge:
 
 def pictures_of(pipeline, encoder, probes):
     defaults = ModelDefaults.read(MODEL)
-    return draw(
-        pipeline,
-        encoder,
-        probes,
-        steps=defaults.steps,
-        guidance_scale=defaults.guidance_scale,
-    )
+    return draw(pipeline, encoder, probes, Sampling(defaults.steps, defaults.guidance_scale))
 
 
 def test_catalog_ships_a_weapon_cigarette_beer_style_and_character():

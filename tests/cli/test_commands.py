@@ -1,0 +1,87 @@
+"""The command line as an operator uses it, on a real store and the shipped model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from edits.cli import app, main
+from edits.manifests import catalog_entry
+from edits.store import RevisionStore
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = str(ROOT / "models" / "demo")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'quickfix.db'}"
+
+
+def run(*words: str) -> dict[str, object]:
+    result = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_publish_does_not_move_the_head_and_activate_does(store):
+    published = run("publish", "remove-pistol", "--store", store, "--author", "ops")
+    assert run("status", "--store", store)["head"] is None
+    assert run("activate", str(published["revision"]), "--store", store) == published
+    status = run("status", "--store", store)
+    assert status["head"] == published["revision"]
+    assert status["edits"] == ["remove-pistol@1"]
+
+
+def test_rollback_is_a_new_higher_revision_with_the_old_content(store):
+    first = run("publish", "remove-pistol", "--store", store)
+    run("activate", str(first["revision"]), "--store", store)
+    second = run("publish", "remove-beer", "--store", store)
+    run("activate", str(second["revision"]), "--store", store)
+    back = run("rollback", str(first["revision"]), "--store", store)
+    assert back["revision"] == 3
+    assert back["digest"] == first["digest"]
+    with RevisionStore.open(store) as log:
+        assert [e.name for e in log.head().content.edits] == ["remove-pistol"]
+
+
+def test_publish_takes_a_manifest_file(store, tmp_path):
+    path = tmp_path / "edit.json"
+    path.write_text(catalog_entry("remove-beer").model_dump_json(by_alias=True))
+    run("activate", str(run("publish", str(path), "--store", store)["revision"]), "--store", store)
+    assert run("status", "--store", store)["edits"] == ["remove-beer@1"]
+
+
+def test_edit_reports_the_fit_and_writes_the_weight(tmp_path):
+    out = tmp_path / "edit.safetensors"
+    report = run("edit", "remove-pistol", "--model", MODEL, "--out", str(out))
+    (site,) = report["sites"]
+    assert site["residual"] < 0.3
+    assert site["empty_prompt_drift"] < 1e-6
+    weights = load_file(out)
+    assert {name: tuple(w.shape) for name, w in weights.items()} == {site["site"]: (128, 128)}
+
+
+def test_evaluate_without_a_manifest_judges_the_model():
+    report = run("evaluate", "--model", MODEL, "--each", "1", "--steps", "2")
+    assert report["images"] == 26 + 30
+    assert 0 <= report["object"]["rate"] <= 1
+
+
+def test_a_refusal_is_one_line_and_exit_code_one(monkeypatch, capsys, store):
+    monkeypatch.setattr("sys.argv", ["quickfix", "activate", "7", "--store", store])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    error = capsys.readouterr().err
+    assert "7" in error
+    assert "Traceback" not in error
+
+
+def test_a_manifest_that_is_neither_file_nor_catalog_names_the_catalog(monkeypatch, capsys, store):
+    monkeypatch.setattr("sys.argv", ["quickfix", "publish", "remove-unicorn", "--store", store])
+    with pytest.raises(SystemExit):
+        main()
+    assert "remove-van-gogh" in capsys.readouterr().err
