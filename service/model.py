@@ -1,13 +1,11 @@
 """The loaded pipeline and the facts about it that requests are checked against."""
 
-import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from torch import nn
 
 from edits.loading import load_pipeline
 from edits.method import PRESETS, Editor
@@ -67,12 +65,8 @@ class ServedModel:
         dtype: torch.dtype = getattr(torch, settings.dtype)
         pipeline = load_pipeline(settings.model, device=str(device), dtype=dtype)
         defaults = ModelDefaults.read(Path(settings.model))
-        # Captures hook the module they run and fast tokenizers refuse to be shared by threads:
-        # the editor has its own of both, and requests never meet them.
         editor = Editor(
-            _same_tensors(pipeline.text_encoder),
-            copy.deepcopy(pipeline.tokenizer),
-            ordinary=defaults.ordinary_captions,
+            pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions
         )
         editor.warm(PRESETS["quickfix"])
         name = _public_name(settings.model)
@@ -89,12 +83,6 @@ class ServedModel:
     def has_safety_checker(self) -> bool:
         """Whether images pass a safety checker before they are sent."""
         return getattr(self.pipeline, "safety_checker", None) is not None
-
-
-def _same_tensors(module: nn.Module) -> nn.Module:
-    """A copy of the module's structure around the very same parameters and buffers."""
-    tensors = (*module.parameters(), *module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def _device(wanted: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
+from edits.cli import app
 from service import metrics
 from service.errors import HTTP_ERRORS
 from service.settings import PREFIX, Settings
@@ -191,3 +192,9 @@ def test_no_text_names_a_path_of_the_machine_it_was_written_on() -> None:
             continue
         found = machine.search(body.decode("utf-8", errors="replace"))
         assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
+
+
+def test_commands_page_lists_exactly_the_commands() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `quickfix (\w+)", page, flags=re.MULTILINE))
+    assert listed == {command.callback.__name__ for command in app.registered_commands}
