@@ -259,8 +259,10 @@ def test_computing_an_edit_never_runs_the_encoder_that_serves(
     builder: SnapshotBuilder, model: ServedModel
 ) -> None:
     """Captures hook and abort the module that they run; a request must never meet that."""
-    runs: list[str] = []
-    hook = model.pipeline.text_encoder.register_forward_pre_hook(lambda *_: runs.append("run"))
-    builder.build(content(builder, manifest(concept="a pistol of its own")))
+    ran: list[nn.Module] = []
+    serving = model.pipeline.text_encoder
+    hook = serving.register_forward_pre_hook(lambda module, _: ran.append(module))
+    built = builder.build(content(builder, manifest(concept="a pistol of its own")))
     hook.remove()
-    assert runs == []
+    assert serving not in ran
+    assert built.encoders["default"] in ran, "the edited copy, which carries the hook, is tested"
