@@ -178,7 +178,7 @@ def publish(
 ) -> None:
     """Add an edit to the newest content and append it as a revision; the head does not move."""
     concept_edit = _manifest(manifest)
-    with RevisionStore.open(store) as log:
+    with _open(store) as log:
         head = log.head()
         content = (head.content if head else RevisionContent()).with_edit(concept_edit)
         revision = log.publish(content, author=author, reason=concept_edit.metadata.reason)
@@ -189,7 +189,7 @@ def publish(
 @app.command()
 def activate(number: int, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """Make a published revision the head; every replica follows."""
-    with RevisionStore.open(store) as log:
+    with _open(store) as log:
         revision = log.activate(number)
     document = {"revision": revision.number, "digest": revision.digest}
     show(document, as_json, rows_table("head", [document]))
@@ -204,7 +204,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Publish a new revision with the content of an old one, and make it the head."""
-    with RevisionStore.open(store) as log:
+    with _open(store) as log:
         revision = log.rollback(to, author=author, reason=reason or f"roll back to {to}")
     document = {"revision": revision.number, "digest": revision.digest}
     show(document, as_json, rows_table("head", [document]))
@@ -213,7 +213,7 @@ def rollback(
 @app.command()
 def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """The head, its edits, and what every replica runs."""
-    with RevisionStore.open(store) as log:
+    with _open(store) as log:
         head, replicas = log.head(), log.replicas()
     document: dict[str, Any] = {
         "head": head.number if head else None,
@@ -226,6 +226,12 @@ def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     rows = document["replicas"] or [{"id": "(none)", "active": None, "last_error": None}]
     title = f"head {document['head']}: {', '.join(document['edits']) or 'no edits'}"
     show(document, as_json, rows_table(title, rows))
+
+
+def _open(url: str) -> RevisionStore:
+    if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
+        Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
+    return RevisionStore.open(url)
 
 
 def _manifest(name: str) -> ConceptEdit:

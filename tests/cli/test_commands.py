@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from edits.cli import app, main
+from edits.errors import StoreUnavailable
 from edits.manifests import catalog_entry
 from edits.store import RevisionStore
 
@@ -52,6 +53,18 @@ def test_publish_takes_a_manifest_file(store, tmp_path):
     path.write_text(catalog_entry("remove-beer").model_dump_json(by_alias=True))
     run("activate", str(run("publish", str(path), "--store", store)["revision"]), "--store", store)
     assert run("status", "--store", store)["edits"] == ["remove-beer@1"]
+
+
+def test_the_first_publish_makes_the_default_store_and_a_named_one_needs_its_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run("publish", "remove-beer")
+    assert run("activate", "1")["revision"] == 1
+    typo = f"sqlite:///{tmp_path / 'no-such-folder' / 'quickfix.db'}"
+    assert isinstance(
+        CliRunner().invoke(app, ["status", "--store", typo]).exception, StoreUnavailable
+    )
 
 
 def test_edit_reports_the_fit_and_writes_the_weight(tmp_path):
