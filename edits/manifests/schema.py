@@ -129,7 +129,7 @@ class Method(_Frozen):
     sites: Annotated[str | tuple[str, ...], BeforeValidator(_sites)] = "quickfix"
     tokens: Literal["last", "last+pad"] = "last"
     ridge: Annotated[float, Field(gt=0)] = 0.01
-    preserve_weight: Annotated[float, Field(ge=0), AfterValidator(_unsigned_zero)] = 0.3
+    preserve_weight: Annotated[float, Field(ge=0), AfterValidator(_unsigned_zero)] = 0.03
     parity: bool = False
 
 

@@ -31,7 +31,7 @@ class EditSpec:
     sites: tuple[Site, ...] = (QUICKFIX,)
     tokens: TokenMode = "last"
     ridge: float = 0.01
-    preserve_weight: float = 0.3
+    preserve_weight: float = 0.03
     parity: bool = False
 
     def __post_init__(self) -> None:

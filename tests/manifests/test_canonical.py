@@ -130,7 +130,7 @@ def test_the_canonical_form_is_pinned_byte_for_byte(pistol):
         b'"owner":"trust-and-safety","reason":"weapons policy 4.2","version":1},"spec":{"accept":'
         b'{"max_drop":0.03,"max_target_rate":0.05},"aliases":["gun","handgun"],"anchor":"toy",'
         b'"base":null,"concept":"pistol","mandatory":false,"method":{"parity":false,'
-        b'"preserve_weight":0.3,"ridge":0.01,"sites":"quickfix","tokens":"last"},'
+        b'"preserve_weight":0.03,"ridge":0.01,"sites":"quickfix","tokens":"last"},'
         b'"preserve":["knife","robot"],"type":"object"}}'
     )
     assert digest(data) == f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -138,7 +138,7 @@ def test_the_canonical_form_is_pinned_byte_for_byte(pistol):
 
 def test_a_default_written_out_means_the_same_as_a_default_left_out(pistol):
     short = parse_manifest(pistol)
-    pistol["spec"]["method"] |= {"parity": False, "preserve_weight": 0.3}
+    pistol["spec"]["method"] |= {"parity": False, "preserve_weight": 0.03}
     pistol["spec"]["mandatory"] = False
     assert canonical_bytes(parse_manifest(pistol)) == canonical_bytes(short)
 

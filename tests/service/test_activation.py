@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from edits.manifests import RevisionContent, parse_manifest
 from edits.store import RevisionStore
