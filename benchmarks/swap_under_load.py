@@ -2,8 +2,8 @@
 
     python benchmarks/swap_under_load.py --token-file .quickfix/operator.token
 
-Exit code 1 if a request failed, an image named two revisions, or two images of one seed, prompt and
-revision differ. Knows the HTTP contract only.
+Exit code 1 if a request or an activation failed, an image named two revisions, or two images of one
+seed, prompt and revision differ. Knows the HTTP contract only.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> int:
                 present = not present
                 activations.append(answer.json()["activation_ms"])
             if present:
-                admin.delete("/admin/edits", params={"name": "swap-under-load"})
+                admin.delete("/admin/edits", params={"name": "swap-under-load"}).raise_for_status()
 
     failed: list[int] = []
     mixed = 0
@@ -72,17 +72,16 @@ def main() -> int:
         same = image.info.get("X-QuickFix-Revision") == revision
         return (revision, prompt, seed), image.tobytes(), same
 
-    operator = threading.Thread(target=operate)
     started = time.perf_counter()
-    operator.start()
-    with ThreadPoolExecutor(options.clients) as pool:
+    with ThreadPoolExecutor(options.clients) as pool, ThreadPoolExecutor(1) as admin:
+        operator = admin.submit(operate)
         for drawn in pool.map(ask, range(options.requests)):
             if drawn is not None:
                 images[drawn[0]].add(drawn[1])
                 mixed += not drawn[2]
-    seconds = time.perf_counter() - started
-    stop.set()
-    operator.join()
+        seconds = time.perf_counter() - started
+        stop.set()
+        operator.result()  # an activation that was refused fails the run
     differing = sum(len(pictures) > 1 for pictures in images.values())
     print(
         json.dumps(
