@@ -75,12 +75,14 @@ def main() -> int:
     started = time.perf_counter()
     with ThreadPoolExecutor(options.clients) as pool, ThreadPoolExecutor(1) as admin:
         operator = admin.submit(operate)
-        for drawn in pool.map(ask, range(options.requests)):
-            if drawn is not None:
-                images[drawn[0]].add(drawn[1])
-                mixed += not drawn[2]
-        seconds = time.perf_counter() - started
-        stop.set()
+        try:
+            for drawn in pool.map(ask, range(options.requests)):
+                if drawn is not None:
+                    images[drawn[0]].add(drawn[1])
+                    mixed += not drawn[2]
+            seconds = time.perf_counter() - started
+        finally:
+            stop.set()
         operator.result()  # an activation that was refused fails the run
     differing = sum(len(pictures) > 1 for pictures in images.values())
     print(
