@@ -118,7 +118,7 @@ class Engine:
         running = self._running
         if running is not None:
             running.cancel("drain")
-            self._thread.join()
+        self._thread.join()
 
     def _serve_jobs(self) -> None:
         while (job := self._room.take()) is not None:
@@ -126,24 +126,32 @@ class Engine:
                 continue
             self._running = job
             metrics.RUNNING.set(1)
-            try:
-                job.future.set_result(self._draw(job))
-            except DeadlineExceeded as error:
-                metrics.CANCELLED.labels("deadline").inc()
-                job.future.set_exception(error)
-            except Cancelled as error:
-                metrics.CANCELLED.labels("client_left").inc()
-                job.future.set_exception(error)
-            except RuntimeError as error:
-                # Torch's own failures, out of memory among them: this request's, not the loop's.
-                failure = GenerationFailed(f"the model failed: {type(error).__name__}")
-                failure.__cause__ = error
-                job.future.set_exception(failure)
-            except Exception as error:  # noqa: BLE001 - the route that waits raises it again
-                job.future.set_exception(error)
-            finally:
-                self._running = None
-                metrics.RUNNING.set(0)
+            outcome = self._outcome(job)
+            self._running = None
+            metrics.RUNNING.set(0)
+            # Before the client hears of it: its next request must find the place that it left.
+            self._room.loop_is_free()
+            if isinstance(outcome, Exception):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+
+    def _outcome(self, job: Job) -> Generated | Exception:
+        try:
+            return self._draw(job)
+        except DeadlineExceeded as error:
+            metrics.CANCELLED.labels("deadline").inc()
+            return error
+        except Cancelled as error:
+            metrics.CANCELLED.labels("client_left").inc()
+            return error
+        except RuntimeError as error:
+            # Torch's own failures, out of memory among them: this request's, not the loop's.
+            failure = GenerationFailed(f"the model failed: {type(error).__name__}")
+            failure.__cause__ = error
+            return failure
+        except Exception as error:  # noqa: BLE001 - the route that waits raises it again
+            return error
 
     def _draw(self, job: Job) -> Generated:
         job.check()

@@ -52,13 +52,14 @@ class Job:
 
 
 class WaitingRoom:
-    """Holds at most `capacity` jobs. Thread-safe."""
+    """Holds at most `capacity` waiting jobs, and one more for a free loop. Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._loop_free = False  # until a loop asks for work
         self._seconds_per_pass = 0.0
 
     def enter(self, job: Job) -> None:
@@ -66,7 +67,7 @@ class WaitingRoom:
         with self._changed:
             if self._closed:
                 raise NotReady("this replica shuts down")
-            if len(self._jobs) >= self._capacity:
+            if len(self._jobs) >= self._capacity + self._loop_free:
                 raise QueueFull(
                     f"{self._capacity} requests wait already", retry_after=self._retry_after()
                 )
@@ -77,11 +78,18 @@ class WaitingRoom:
     def take(self) -> Job | None:
         """The next job; waits for one. None once the room is closed and empty."""
         with self._changed:
+            self._loop_free = True
             while not self._jobs and not self._closed:
                 self._changed.wait()
             job = self._jobs.popleft() if self._jobs else None
+            self._loop_free = False
             metrics.QUEUE_DEPTH.set(len(self._jobs))
             return job
+
+    def loop_is_free(self) -> None:
+        """The loop has ended its job and comes for the next: that one does not wait any more."""
+        with self._changed:
+            self._loop_free = True
 
     def leave(self, job: Job) -> bool:
         """Give a waiting job's place free; False when it does not wait any more."""

@@ -102,6 +102,43 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(
         engine.abandon(job, "client_left")
 
 
+def test_who_has_its_image_finds_the_place_that_it_left(
+    settings: Settings, start_replica: Start
+) -> None:
+    """One drawn and one waiting: two clients that ask again at once never meet a full queue."""
+    engine = start_replica(settings.model_copy(update={"max_queue": 1})).runtime.engine
+    again: list[Job] = []
+    refused: list[QueueFull] = []
+
+    def ask_again(_future: object) -> None:  # runs in the denoising thread, before its next job
+        try:
+            again.append(engine.submit(request()))
+        except QueueFull as error:
+            refused.append(error)
+
+    running = engine.submit(request(steps=LONG))
+    running.future.add_done_callback(ask_again)
+    waiting = engine.submit(request())
+    for job in (running, waiting):
+        job.future.result(60)
+    assert refused == []
+    assert len(again[0].future.result(60).images) == 1
+
+
+def test_a_free_loop_takes_one_beside_those_that_may_wait() -> None:
+    room = WaitingRoom(1)
+    jobs = [Job(request(), deadline=time.monotonic() + 60) for _ in range(4)]
+    room.enter(jobs[0])
+    assert room.take() is jobs[0]
+    room.enter(jobs[1])
+    with pytest.raises(QueueFull):
+        room.enter(jobs[2])
+    room.loop_is_free()
+    room.enter(jobs[2])
+    with pytest.raises(QueueFull):
+        room.enter(jobs[3])
+
+
 def test_retry_after_follows_the_measured_rate() -> None:
     room = WaitingRoom(1)
     job = Job(request(steps=50), deadline=time.monotonic() + 60)  # 100 passes of the UNet
