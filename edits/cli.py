@@ -20,8 +20,10 @@ from edits.terminal import (
     rows_table,
     show,
 )
+from edits.tracing.command import trace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(trace)
 
 DEMO_MODEL = "models/demo"
 DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
@@ -107,9 +109,9 @@ def edit(
     from edits.plan import check_base, edit_spec
 
     concept_edit = _manifest(manifest)
-    _pipeline, editor, _defaults = _load(model)
+    _pipeline, editor, defaults = _load(model)
     check_base(concept_edit, editor.fingerprint)
-    composition = editor.compose([edit_spec(concept_edit)])
+    composition = editor.compose([edit_spec(concept_edit, defaults.edit_sites)])
     document = {
         "name": concept_edit.name,
         "digest": composition.digest,
@@ -157,7 +159,7 @@ def evaluate(
     judge = load_judge(model)
     sampling = Sampling(steps or defaults.steps, defaults.guidance_scale)
     if manifest:
-        spec = edit_spec(_manifest(manifest))
+        spec = edit_spec(_manifest(manifest), defaults.edit_sites)
         suite = EditSuite.of(judge, spec, targets=targets, each=each, seed=seed)
         with progress("images", 2 * len(suite.probes)) as advance:
             document = evaluate_edit(
@@ -245,13 +247,13 @@ def _manifest(name: str) -> ConceptEdit:
 
 def _load(model: str) -> tuple[Any, Any, Any]:
     from edits.loading import load_pipeline
-    from edits.method import PRESETS, Editor
+    from edits.method import Editor
     from edits.model_card import ModelDefaults
 
     pipeline = load_pipeline(model)
     defaults = ModelDefaults.read(Path(model))
     editor = Editor(pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions)
-    editor.warm(PRESETS["quickfix"])
+    editor.warm(defaults.edit_sites)
     return pipeline, editor, defaults
 
 
@@ -259,3 +261,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,12 @@ QuickFixError
 │   ├── ConceptUntraceable   the concept's tokens cannot be found inside a caption
 │   └── NonFinite            captures or the solution contain NaN or infinity
 ├── ModelLoadError           a pipeline folder or hub id that cannot be loaded
+├── TraceError
+│   ├── TracePromptsInvalid  a file of caption pairs breaks its schema or its rules
+│   ├── PipelineUntraceable  a pipeline whose parts cannot be observed one by one
+│   ├── TraceSiteUnknown     no module, kind or position has that name
+│   ├── TraceInvalid         options that make no trace: zero seeds, an empty window
+│   └── TraceConflict        the output folder holds another trace
 └── StoreError
     ├── RevisionNotFound     no revision with that number
     ├── EditNotFound         the head has no edit with that name
@@ -53,6 +59,30 @@ class NonFinite(EditRefused):
 
 class ModelLoadError(QuickFixError):
     """A pipeline cannot be loaded from that folder or hub id."""
+
+
+class TraceError(QuickFixError):
+    """A causal trace was refused or failed."""
+
+
+class TracePromptsInvalid(TraceError):
+    """A file of caption pairs breaks its schema; `param` is the dotted path of the field."""
+
+
+class PipelineUntraceable(TraceError):
+    """The pipeline's parts cannot be observed and restored one by one."""
+
+
+class TraceSiteUnknown(TraceError):
+    """The pipeline has no module, kind or position of that name."""
+
+
+class TraceInvalid(TraceError):
+    """The options make no trace."""
+
+
+class TraceConflict(TraceError):
+    """The output folder holds another trace."""
 
 
 class StoreError(QuickFixError):

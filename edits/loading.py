@@ -1,9 +1,10 @@
-"""Load a Stable Diffusion pipeline from a folder or a hub id."""
+"""Load a pipeline from a folder or a hub id."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
 from edits.errors import ModelLoadError
 
@@ -15,20 +16,30 @@ def load_pipeline(
 
     Raises ModelLoadError if it cannot be read or is not of the Stable Diffusion 1.x or 2.x layout.
     """
+    needs = (
+        "a StableDiffusionPipeline; it needs model_index.json with tokenizer, text_encoder, unet, "
+        "vae and scheduler"
+    )
+    return _load(StableDiffusionPipeline, model, needs, device, dtype)
+
+
+def load_any_pipeline(
+    model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> DiffusionPipeline:
+    """The pipeline in `model`, of the class that it names itself. Raises ModelLoadError."""
+    return _load(DiffusionPipeline, model, "a diffusers pipeline", device, dtype)
+
+
+def _load(kind: Any, model: str, needs: str, device: str, dtype: torch.dtype) -> Any:
     if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
         raise ModelLoadError(
             f"model folder {Path(model).name!r} does not exist; give a diffusers folder or a hub id"
         )
     source = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            source, dtype=dtype, local_files_only=Path(source).is_dir()
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        pipeline = kind.from_pretrained(source, dtype=dtype, local_files_only=Path(source).is_dir())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         # The library's message may hold paths and addresses: it goes to the log as the cause only.
-        raise ModelLoadError(
-            f"model {Path(model).name!r} cannot be loaded as a StableDiffusionPipeline; "
-            "it needs model_index.json with tokenizer, text_encoder, unet, vae and scheduler"
-        ) from error
+        raise ModelLoadError(f"model {Path(model).name!r} cannot be loaded as {needs}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

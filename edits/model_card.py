@@ -1,20 +1,24 @@
 """What a model folder says about itself beside the weights: `quickfix.json`."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edits.errors import ModelLoadError
+from edits.method import PRESETS, Site, parse_sites
 from edits.method.captions import ordinary_names
 
 FILE_NAME = "quickfix.json"
 
 
 class ModelDefaults(BaseModel):
-    """Sampling defaults, and the names of everyday concepts that no edit may move.
+    """Sampling defaults, the names of everyday concepts that no edit may move, and edit sites.
 
-    Without a file they are those of Stable Diffusion 1.x and 2.x.
+    Without a file they are those of Stable Diffusion 1.x and 2.x. `sites` is where edits act that
+    name no site of their own, as a trace has found it; none: the paper's site.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +26,12 @@ class ModelDefaults(BaseModel):
     steps: int = Field(default=30, ge=1, le=200)
     guidance_scale: float = Field(default=7.5, ge=0, le=50)
     ordinary_captions: tuple[str, ...] = Field(default_factory=ordinary_names)
+    sites: tuple[str, ...] = Field(default=(), max_length=256)
+
+    @property
+    def edit_sites(self) -> tuple[Site, ...]:
+        """Where the preset `quickfix` edits this model. Raises SiteUnknown for a malformed site."""
+        return parse_sites(self.sites) if self.sites else PRESETS["quickfix"]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -35,3 +45,17 @@ class ModelDefaults(BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise ModelLoadError(f"{FILE_NAME} of the model: {field}: {first['msg']}") from error
+
+
+def write_default_sites(folder: Path, sites: Sequence[str]) -> None:
+    """Store the sites in `folder`/quickfix.json and leave its other fields as they are.
+
+    Raises ModelLoadError if the file that is there cannot be read.
+    """
+    ModelDefaults.read(folder)
+    path = folder / FILE_NAME
+    document = json.loads(path.read_bytes()) if path.is_file() else {}
+    document["sites"] = list(sites)
+    temporary = path.with_name(f".{FILE_NAME}.tmp")
+    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -2,12 +2,19 @@
 
 from edits.errors import FingerprintMismatch
 from edits.manifests import ConceptEdit
-from edits.method import EditSpec, parse_sites
+from edits.method import EditSpec, Site, parse_sites
 
 
-def edit_spec(manifest: ConceptEdit) -> EditSpec:
-    """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a path."""
+def edit_spec(manifest: ConceptEdit, default_sites: tuple[Site, ...] = ()) -> EditSpec:
+    """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a path.
+
+    `default_sites` are the model's own, which the preset `quickfix` stands for; `parity` keeps the
+    paper's site, since it reproduces the released code.
+    """
     spec = manifest.spec
+    sites = parse_sites(spec.method.sites)
+    if default_sites and spec.method.sites == "quickfix" and not spec.method.parity:
+        sites = default_sites
     return EditSpec(
         name=manifest.metadata.name,
         concept=spec.concept,
@@ -15,7 +22,7 @@ def edit_spec(manifest: ConceptEdit) -> EditSpec:
         aliases=tuple(spec.aliases),
         kind=spec.type,
         preserve=tuple(spec.preserve),
-        sites=parse_sites(spec.method.sites),
+        sites=sites,
         tokens=spec.method.tokens,
         ridge=spec.method.ridge,
         preserve_weight=spec.method.preserve_weight,

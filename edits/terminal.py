@@ -1,31 +1,54 @@
 """What the commands print: progress bars on a terminal, tables, JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 console = Console(stderr=True)
 
 
+class Bar:
+    """What advances a progress bar; `expect` sets or changes the total."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def __call__(self, count: int) -> None:
+        """So many more are done."""
+        self._bar.advance(self._task, count)
+
+    def expect(self, total: int) -> None:
+        """There are so many in all."""
+        self._bar.update(self._task, total=total)
+
+
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with the time left, on a terminal only; gives what advances it."""
+def progress(title: str, total: int | None) -> Iterator[Bar]:
+    """A progress bar with the time left, on a terminal only."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+        yield Bar(bar, bar.add_task(title, total=total))
 
 
-def show(document: Mapping[str, Any], as_json: bool, table: Table) -> None:
-    """Print the document as JSON, or the table."""
+def show(document: Mapping[str, Any], as_json: bool, *tables: Table) -> None:
+    """Print the document as JSON, or the tables."""
     if as_json:
         print(json.dumps(document, indent=2))  # noqa: T201 - the program's output
-    else:
+        return
+    for table in tables:
         Console().print(table)
 
 
@@ -89,6 +112,39 @@ def model_table(document: Mapping[str, Any]) -> Table:
         weakest = part["weakest"]
         table.add_row(attribute, _interval(part), f"{weakest['class']} {_percent(weakest)}")
     return table
+
+
+def trace_tables(document: Mapping[str, Any], top: int) -> list[Table]:
+    """For each attribute the strongest sites by the first scorer, with what the others say."""
+    by = "direct" if document["options"]["target"] == "cross-attention" else "indirect"
+    tables = []
+    for attribute, found in document["attributes"].items():
+        scorers = document["scorers"]
+        first = found["effects"][scorers[0]]
+        total = f"total effect {_effect(first['total'])} by {scorers[0]}"
+        table = Table("", title=f"{attribute}: {by} effects; {total}")
+        table.add_column("site", no_wrap=True)
+        for name in (*scorers, "share"):
+            table.add_column(name)
+        others = {
+            name: {site["site"]: site for site in found["effects"][name]["sites"]}
+            for name in scorers
+        }
+        order = sorted(first["sites"], key=lambda site: -(site[by]["mean"] or 0.0))
+        for place, site in enumerate(order[:top], start=1):
+            cells = [_effect(others[name][site["site"]][by]) for name in scorers]
+            share = "" if site["share"] is None else f"{100 * site['share']:.0f} %"
+            table.add_row(str(place), site["site"], *cells, share)
+        tables.append(table)
+    return tables
+
+
+def _effect(estimate: Mapping[str, Any]) -> str:
+    if estimate["mean"] is None:
+        return "-"
+    if estimate["low"] is None:
+        return f"{estimate['mean']:+.3f}"
+    return f"{estimate['mean']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
 
 
 def _percent(rate: Mapping[str, Any]) -> str:

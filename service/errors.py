@@ -8,6 +8,8 @@ QuickFixError (edits.errors)
 ├── Unauthenticated      no token, or a token that is not known
 ├── Forbidden            a known token whose role does not allow the call
 ├── DirectoryOwnsEdits   admin writes while a directory is the desired state
+├── TraceRunning         another trace runs; only one does at a time
+├── TraceNotFound        no trace has that id
 ├── QueueFull            the waiting room is full; carries `retry_after`
 ├── NotReady             no active revision, or the replica drains
 ├── ActivationFailed     published, but this replica could not run it in time
@@ -51,6 +53,14 @@ class Forbidden(QuickFixError):
 
 class DirectoryOwnsEdits(QuickFixError):
     """Edits come from a directory; admin writes would be undone by it."""
+
+
+class TraceRunning(QuickFixError):
+    """Another trace runs, and only one does at a time."""
+
+
+class TraceNotFound(QuickFixError):
+    """No trace has that id."""
 
 
 class QueueFull(QuickFixError):
@@ -99,6 +109,12 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.ConceptUntraceable: (422, "concept_untraceable"),
     library.NonFinite: (422, "non_finite"),
     library.EditRefused: (422, "edit_refused"),
+    library.TracePromptsInvalid: (422, "trace_prompts_invalid"),
+    library.PipelineUntraceable: (422, "pipeline_untraceable"),
+    library.TraceSiteUnknown: (422, "trace_site_unknown"),
+    library.TraceInvalid: (422, "trace_invalid"),
+    library.TraceConflict: (409, "trace_conflict"),
+    library.TraceError: (422, "trace_error"),
     library.RevisionNotFound: (404, "revision_not_found"),
     library.EditNotFound: (404, "edit_not_found"),
     library.EditConflict: (409, "edit_conflict"),
@@ -111,6 +127,8 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     Unauthenticated: (401, "unauthenticated"),
     Forbidden: (403, "forbidden"),
     DirectoryOwnsEdits: (409, "directory_owns_edits"),
+    TraceRunning: (409, "trace_running"),
+    TraceNotFound: (404, "trace_not_found"),
     QueueFull: (429, "queue_full"),
     NotReady: (503, "not_ready"),
     ActivationFailed: (503, "activation_failed"),

@@ -26,6 +26,7 @@ __all__ = [
     "REQUEST_SECONDS",
     "RUNNING",
     "STEP_SECONDS",
+    "TRACES",
     "WANTED_REVISION",
 ]
 
@@ -81,6 +82,7 @@ EDITS = Counter("quickfix_edits", "Edits computed by result.", ["result"])
 DIRECTORY_SYNCS = Counter(
     "quickfix_directory_syncs", "Changes of the edits directory by result.", ["result"]
 )
+TRACES = Counter("quickfix_traces", "Causal traces that ended, by result.", ["result"])
 AUDIT_FAILURES = Counter("quickfix_audit_failures", "Admin calls that could not be recorded.")
 
 # Series that exist from the start: a rate over a series that appears later misses its first event.
@@ -95,3 +97,5 @@ for _result in ("ok", "failed"):
     ACTIVATIONS.labels(_result)
     EDITS.labels(_result)
     DIRECTORY_SYNCS.labels(_result)
+for _result in ("finished", "failed", "cancelled", "interrupted"):
+    TRACES.labels(_result)

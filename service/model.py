@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import torch
 
 from edits.loading import load_pipeline
-from edits.method import PRESETS, Editor
+from edits.method import Editor
 from edits.model_card import ModelDefaults
 from service.errors import SettingsInvalid
 from service.settings import Settings
@@ -68,7 +68,7 @@ class ServedModel:
         editor = Editor(
             pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions
         )
-        editor.warm(PRESETS["quickfix"])
+        editor.warm(defaults.edit_sites)
         name = _public_name(settings.model)
         return cls(name, pipeline, editor, defaults, SizeLimits.of(pipeline), device, dtype)
 

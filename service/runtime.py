@@ -20,6 +20,8 @@ from service.publishing import Publisher
 from service.reconcile import Reconciler
 from service.settings import Settings
 from service.snapshot import SnapshotBuilder
+from service.trace_check import TraceCheck
+from service.tracing import TraceJobs
 
 __all__ = ["Runtime"]
 
@@ -41,6 +43,8 @@ class Runtime:
     reconciler: Reconciler
     publisher: Publisher
     engine: Engine
+    trace_check: TraceCheck
+    traces: TraceJobs
     tokens: Tokens
 
     @classmethod
@@ -59,7 +63,12 @@ class Runtime:
         model = ServedModel.load(settings)
         pipeline = model.pipeline
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
-        builder = SnapshotBuilder(pipeline.text_encoder, model.editor, prompts)
+        builder = SnapshotBuilder(
+            pipeline.text_encoder,
+            model.editor,
+            prompts,
+            default_sites=model.defaults.edit_sites,
+        )
         store = RevisionStore.open(settings.store_url)
         directory = None
         if settings.edits_dir is not None:
@@ -85,6 +94,13 @@ class Runtime:
         publisher = Publisher(
             store, builder, activator, reconciler, directory_owns_edits=directory is not None
         )
+        trace_check = TraceCheck(model, settings.model)
+        traces = TraceJobs(
+            settings.state_dir / "traces",
+            device=str(model.device),
+            dtype=settings.dtype,
+            threads=settings.threads,
+        )
         engine.start()
         reconciler.start()
         _log.info("started model=%s layout=%s device=%s", model.name, model.layout, model.device)
@@ -100,6 +116,8 @@ class Runtime:
             reconciler=reconciler,
             publisher=publisher,
             engine=engine,
+            trace_check=trace_check,
+            traces=traces,
             tokens=tokens,
         )
 
@@ -114,7 +132,11 @@ class Runtime:
         return self.engine.alive and self.reconciler.alive
 
     def stop(self) -> None:
-        """Finish what runs within the settings' time, then close the store."""
+        """Stop a running trace, finish what else runs within the settings' time, close the store.
+
+        A trace keeps what it has drawn and goes on when it is asked for again.
+        """
+        self.traces.stop()
         self.engine.drain(self.settings.drain_seconds)
         self.reconciler.stop()
         self.store.close()

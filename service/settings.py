@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service.errors import SettingsInvalid
 
-__all__ = ["MAX_REQUEST_SECONDS", "PREFIX", "Settings"]
+__all__ = ["MAX_REQUEST_SECONDS", "PREFIX", "Settings", "child_environment"]
 
 PREFIX = "QUICKFIX_"
 
@@ -123,3 +123,8 @@ class Settings(BaseModel):
             first = invalid.errors()[0]
             name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else f"{PREFIX}*"
             raise SettingsInvalid(f"{name}: {first['msg']}", param=name) from None
+
+
+def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a process that is told everything by its options: without our own."""
+    return {name: text for name, text in environ.items() if not name.startswith(PREFIX)}

@@ -17,7 +17,7 @@ from torch import nn
 
 from edits.errors import FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
-from edits.method import Editor, EditReport
+from edits.method import Editor, EditReport, Site
 from edits.plan import check_base, edit_spec
 from service import metrics
 from service.generation.encoder import PromptEncoder
@@ -65,10 +65,18 @@ class SnapshotBuilder:
     again when the same content becomes the head. Thread-safe.
     """
 
-    def __init__(self, pristine: nn.Module, editor: Editor, prompts: PromptEncoder) -> None:
+    def __init__(
+        self,
+        pristine: nn.Module,
+        editor: Editor,
+        prompts: PromptEncoder,
+        *,
+        default_sites: tuple[Site, ...] = (),
+    ) -> None:
         self._pristine = pristine  # what requests without edits run; the editor has its own
         self._editor = editor
         self._prompts = prompts
+        self._default_sites = default_sites
         self._built: OrderedDict[str, BuiltContent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -93,7 +101,9 @@ class SnapshotBuilder:
         started = time.perf_counter()
         try:
             self._check_fingerprints(content)
-            specs = {edit.metadata.name: edit_spec(edit) for edit in content.edits}
+            specs = {
+                edit.metadata.name: edit_spec(edit, self._default_sites) for edit in content.edits
+            }
             for spec in specs.values():
                 self._editor.check(spec)
             encoders: dict[str, nn.Module] = {}

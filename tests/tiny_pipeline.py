@@ -90,7 +90,7 @@ def build_pipeline(layout: Layout = "sd-1.x", *, seed: int = 0) -> StableDiffusi
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    _spread(text_encoder)
+    spread(text_encoder)
     unet = UNet2DConditionModel(
         sample_size=NATIVE_PIXELS // 4,
         in_channels=4,
@@ -162,7 +162,7 @@ def write_pipeline(folder: Path, layout: Layout = "sd-1.x", *, seed: int = 0) ->
     return folder
 
 
-def _spread(text_encoder: CLIPTextModel) -> None:
+def spread(text_encoder: CLIPTextModel) -> None:
     """Larger embeddings and values: with CLIP's own 0.02 all captions look the same."""
     with torch.no_grad():
         for name, parameter in text_encoder.named_parameters():

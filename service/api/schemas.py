@@ -1,5 +1,6 @@
 """What the wire carries. Strict: nothing is coerced, unknown fields are refused."""
 
+import json
 import secrets
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ __all__ = [
     "ImagesAnswer",
     "ImagesBody",
     "RollbackBody",
+    "TraceBody",
     "edit_report",
 ]
 
@@ -102,6 +104,47 @@ class RollbackBody(_Strict):
 
     to: Annotated[int, Field(ge=1, le=2**31 - 1)]
     reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+Word = Annotated[str, Field(max_length=200)]
+
+
+class TraceBody(_Strict):
+    """Body of `POST /admin/traces`. What is left out has the model's or the trace's default.
+
+    Types only: the bounds of the options are those of `quickfix trace` (edits.tracing.options).
+    """
+
+    target: Word | None = None
+    seeds: int | None = None
+    seed: int | None = None
+    draws: int | None = None
+    noise: float | None = None
+    positions: Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
+    modules: Annotated[list[Word], Field(max_length=1000)] | None = None
+    window: int | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    branches: Word | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    batch: int | None = None
+    attributes: Annotated[list[Word], Field(max_length=100)] = []
+    pairs: int | None = None
+    prompts: dict[str, Any] | str | None = None
+
+    def options(self) -> dict[str, object]:
+        """The options that were given."""
+        others = {"attributes", "pairs", "prompts"}
+        return self.model_dump(exclude=others, exclude_none=True)
+
+    def document(self) -> bytes | None:
+        """The prompts as the bytes of a file; text may hold half characters, which no file has."""
+        if self.prompts is None:
+            return None
+        if isinstance(self.prompts, str):
+            return self.prompts.encode("utf-8", "surrogatepass")
+        return json.dumps(self.prompts).encode()
 
 
 class EditAnswer(_Strict):

@@ -117,6 +117,9 @@ ROUTES = [
     ("POST", "/admin/rollback", "operator"),
     ("GET", "/admin/status", "viewer"),
     ("GET", "/admin/audit", "viewer"),
+    ("POST", "/admin/traces", "operator"),
+    ("GET", "/admin/traces", "viewer"),
+    ("DELETE", "/admin/traces?id=nothing", "operator"),
 ]
 
 

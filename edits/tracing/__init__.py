@@ -1,0 +1,1 @@
+"""Causal mediation analysis of a pipeline: which of its parts carry what a caption asks for."""

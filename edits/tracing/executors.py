@@ -1,0 +1,122 @@
+"""Who draws the batches of a plan: this process, or the workers of a Ray cluster.
+
+Batches stand alone and are drawn alike everywhere, so both give the same scores.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from edits.errors import TraceInvalid
+from edits.tracing.options import TraceOptions
+from edits.tracing.plan import Batch
+from edits.tracing.prompts import TracePair
+from edits.tracing.scores import scorers_for
+from edits.tracing.tracer import Tracer
+
+Scores = list[list[float]]
+
+
+@dataclass(frozen=True)
+class TraceJob:
+    """All that a worker needs to draw any batch of a trace."""
+
+    model: str
+    prompts: Mapping[str, tuple[TracePair, ...]]
+    options: TraceOptions
+    device: str = "cpu"
+    dtype: str = "float32"
+    clip_model: str | None = None
+    threads: int | None = None
+
+    def tracer(self) -> Tracer:
+        """Load the pipeline and its scorers. Raises ModelLoadError and what Tracer raises."""
+        from edits.loading import load_any_pipeline  # noqa: PLC0415 - diffusers loads slowly
+        from edits.tracing.layout import Layout  # noqa: PLC0415
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        pipeline = load_any_pipeline(
+            self.model, device=self.device, dtype=getattr(torch, self.dtype)
+        )
+        layout = Layout.of(pipeline)
+        layout.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster
+        scorers = scorers_for(self.model, layout, clip_model=self.clip_model, device=self.device)
+        return Tracer(pipeline, self.prompts, self.options, scorers)
+
+
+class Executor(Protocol):
+    """Draws batches; answers their numbers and scores as they are done."""
+
+    def run(self, batches: Sequence[tuple[int, Batch]], rows: int) -> Iterator[tuple[int, Scores]]:
+        """Each batch once, in any order."""
+
+
+class LocalExecutor:
+    """Draws in this process, in order."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def run(self, batches: Sequence[tuple[int, Batch]], rows: int) -> Iterator[tuple[int, Scores]]:
+        """Each batch once, in order."""
+        for number, batch in batches:
+            yield number, self._tracer.draw(batch, rows)
+
+
+class RayExecutor:
+    """Draws on `workers` actors of a Ray cluster, each with its own copy of the pipeline.
+
+    `address` names a running cluster; without it one is started on this machine. The model must
+    lie at the same path, or have the same hub id, on every node.
+    """
+
+    def __init__(
+        self, job: TraceJob, *, workers: int, address: str | None = None, gpus: float = 0
+    ) -> None:
+        try:
+            import ray  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise TraceInvalid(
+                "the ray executor needs Ray: pip install 'quickfix[ray]'", param="executor"
+            ) from None
+        if workers < 1:
+            raise TraceInvalid("workers: at least one is needed", param="workers")
+        self._ray = ray
+        self._job = job
+        self._workers = workers
+        self._gpus = gpus
+        self._address = address
+
+    def run(self, batches: Sequence[tuple[int, Batch]], rows: int) -> Iterator[tuple[int, Scores]]:
+        """Each batch once, as the workers finish them."""
+        ray = self._ray
+        started = not ray.is_initialized()
+        if started:
+            local: dict[str, Any] = {} if self._address else {"num_cpus": self._workers}
+            ray.init(address=self._address, include_dashboard=False, log_to_driver=False, **local)
+        try:
+            worker = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker)
+            actors = [worker.remote(self._job) for _ in range(self._workers)]
+            pool = ray.util.ActorPool(actors)
+            yield from pool.map_unordered(
+                lambda actor, item: actor.draw.remote(*item, rows), list(batches)
+            )
+        finally:
+            if started:
+                ray.shutdown()
+
+
+class _Worker:
+    """One actor."""
+
+    def __init__(self, job: TraceJob) -> None:
+        self._tracer = job.tracer()
+
+    def draw(self, number: int, batch: Batch, rows: int) -> tuple[int, Scores]:
+        return number, self._tracer.draw(batch, rows)
+
+
+ExecutorMaker = Callable[[TraceJob, Tracer], Executor]
