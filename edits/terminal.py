@@ -133,7 +133,8 @@ def trace_tables(document: Mapping[str, Any], top: int) -> list[Table]:
         order = sorted(first["sites"], key=lambda site: -(site[by]["mean"] or 0.0))
         for place, site in enumerate(order[:top], start=1):
             cells = [_effect(others[name][site["site"]][by]) for name in scorers]
-            share = "" if site["share"] is None else f"{100 * site['share']:.0f} %"
+            part = site["share"] if by == "indirect" or site["share"] is None else 1 - site["share"]
+            share = "" if part is None else f"{100 * part:.0f} %"
             table.add_row(str(place), site["site"], *cells, share)
         tables.append(table)
     return tables

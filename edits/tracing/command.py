@@ -141,7 +141,7 @@ def _write_sites(model: Path, folder: Path, tracer: Any, quiet: bool) -> None:
             "in manifests",
             param="write_sites",
         )
-    site = edit_site(tracer.layout, found.best.site)
+    site = edit_site(tracer.layout, found.site)
     write_default_sites(model, (str(site),))
     if not quiet:
         console.print(f"default site of {model.name}: {site}", markup=False)
@@ -151,5 +151,5 @@ def _why_not(found: Any) -> str:
     if found is None:
         return "no self_attn or mlp was traced"
     if not found.excludes_zero:
-        return f"{found.best.site} leads, but its interval reaches zero"
-    return f"{found.best.site} leads, but does not exclude the runner-up {found.runner_up.site}"
+        return f"{found.site} leads, but its interval reaches zero"
+    return f"{found.site} leads, but does not exclude the runner-up {found.runner_up}"

@@ -57,10 +57,14 @@ class EffectsDocument(_Document):
 
 
 class VerdictDocument(_Document):
-    """The strongest site, and whether its interval excludes zero and the runner-up."""
+    """The site with the largest effect, direct for cross-attention, and what it excludes.
+
+    The residual stream, sites that not all prompts have, and sites that everything passes through
+    are not compared.
+    """
 
     site: str
-    indirect: EstimateDocument
+    effect: EstimateDocument
     runner_up: str | None
     difference: EstimateDocument | None
     excludes_zero: bool

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from edits.errors import TraceConflict
-from edits.tracing.causal import Verdict, verdict
+from edits.tracing.causal import By, Verdict, verdict
 from edits.tracing.effects import Effects, agreement, effects
 from edits.tracing.executors import Executor, TraceJob
 from edits.tracing.heatmaps import module_heatmap, text_heatmap, window_heatmap
@@ -146,9 +146,9 @@ def pipeline_digest(layout: Layout) -> str:
 def verdict_document(found: Verdict) -> dict[str, Any]:
     """A verdict as JSON."""
     return {
-        "site": found.best.site,
-        "indirect": found.best.indirect.document(),
-        "runner_up": found.runner_up.site if found.runner_up else None,
+        "site": found.site,
+        "effect": found.effect.document(),
+        "runner_up": found.runner_up,
         "difference": found.difference.document() if found.difference else None,
         "excludes_zero": found.excludes_zero,
         "excludes_runner_up": found.excludes_runner_up,
@@ -204,6 +204,7 @@ def estimate(
 ) -> dict[str, dict[str, Any]]:
     """Effects, verdicts and agreement of each attribute as JSON; draws the heat maps into `out`."""
     resamples = job.options.resamples
+    by: By = "direct" if job.options.target == "cross-attention" else "indirect"
     documents = {}
     for attribute, pairs in job.prompts.items():
         names = conditions[attribute]
@@ -212,7 +213,7 @@ def estimate(
         for column, scorer in enumerate(scorers):
             scores = arrays[attribute][..., column]
             found[scorer] = effects(scores, names, resamples=resamples)
-            best = verdict(scores, names, found[scorer], resamples=resamples)
+            best = verdict(scores, names, found[scorer], by=by, resamples=resamples)
             if best is not None:
                 verdicts[scorer] = verdict_document(best)
             title = f"{attribute}, {Path(job.model).name}, by {scorer}"

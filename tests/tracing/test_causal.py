@@ -1,6 +1,7 @@
 """When a site is called causal, and where an edit would act for it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edits.plan import edit_spec
 from edits.tracing.causal import edit_site, verdict
 from edits.tracing.effects import effects
 from edits.tracing.layout import Layout
+from edits.tracing.result import read_result, write_result
 from tests.tiny_layouts import build_layout
 
 ATTENTION = "text_encoder.layers.0.self_attn@later"
@@ -39,8 +41,8 @@ def judged(array, **options):
 
 def test_a_site_far_above_all_others_is_causal():
     found = judged(scores(0.9, 0.2, 0.3, 0.1))
-    assert found.best.site == ATTENTION
-    assert found.runner_up.site == MLP
+    assert found.site == ATTENTION
+    assert found.runner_up == MLP
     assert found.is_causal
 
 
@@ -64,15 +66,15 @@ def test_one_prompt_proves_nothing():
 def test_sites_that_draw_the_same_pictures_are_one_site():
     array = scores(0.9, 0.2, 0.3, 0.1)
     array[..., 5] = array[..., 2]
-    assert judged(array).runner_up.site == MLP
+    assert judged(array).runner_up == MLP
     assert judged(array).is_causal
 
 
 def test_for_edits_positions_of_one_layer_are_one_site_and_the_stream_is_none():
     array = scores(0.9, 0.89, 0.3, 0.95)
     found = judged(array, editable_only=True)
-    assert found.best.site == ATTENTION
-    assert found.runner_up.site == MLP
+    assert found.site == ATTENTION
+    assert found.runner_up == MLP
     assert found.is_causal
 
 
@@ -117,5 +119,44 @@ def test_a_site_that_everything_passes_through_is_no_finding():
     array = scores(0.9, 0.2, 0.3, 0.1)
     array[..., 5] = array[..., 0]
     found = judged(array)
-    assert found.best.site == ATTENTION
+    assert found.site == ATTENTION
     assert found.is_causal
+
+
+def test_a_site_that_only_some_prompts_have_is_not_compared():
+    array = scores(0.9, 0.2, 0.3, 0.1)
+    array[6:, ..., 2] = np.nan
+    assert judged(array).site == MLP
+
+
+def test_direct_effects_rank_the_window_that_takes_most_away():
+    names = ("clean", "corrupted", "cross-attention[0:1]", "cross-attention[1:2]")
+    array = scores(0.9, 0.1)
+    found = verdict(array, names, effects(array, names), by="direct")
+    assert found.site == "cross-attention[1:2]"
+    assert found.effect.mean == pytest.approx(0.9, abs=0.03)
+    assert found.difference.mean == pytest.approx(0.8, abs=0.03)
+    assert found.is_causal
+
+
+def test_write_sites_stores_a_site_that_stands_out_and_edits_use_it(traced_model, tmp_path):
+    """The scores are made: no random model has a causal site. All else is the command itself."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(traced_model, model)
+    command = ["trace", "--model", str(model), "--seeds", "1", "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    result, arrays = read_result(out)
+    for attribute, found in result.attributes.items():
+        pairs, *_ = arrays[attribute].shape
+        made = np.zeros_like(arrays[attribute])
+        made[..., 0, :] = 1
+        made[..., found.conditions.index("text_encoder.layers.1.mlp@last"), :] = 0.9
+        made += 0.001 * np.arange(pairs)[:, None, None, None, None]
+        arrays[attribute] = made
+    write_result(out, result.model_dump(mode="json", exclude={"arrays"}), arrays)
+    written = CliRunner().invoke(app, [*command, "--write-sites"])
+    assert written.exit_code == 0, written.output
+    site = "text_encoder:text_model.encoder.layers.1.mlp.fc2"
+    assert ModelDefaults.read(model).sites == (site,)
+    edited = CliRunner().invoke(app, ["edit", "remove-pistol", "--model", str(model), "--json"])
+    assert [report["site"] for report in json.loads(edited.stdout)["sites"]] == [site]
