@@ -123,9 +123,9 @@ def trace_tables(document: Mapping[str, Any], top: int) -> list[Table]:
         first = found["effects"][scorers[0]]
         total = f"total effect {_effect(first['total'])} by {scorers[0]}"
         table = Table("", title=f"{attribute}: {by} effects; {total}")
-        table.add_column("site", no_wrap=True)
+        table.add_column("site", overflow="fold")
         for name in (*scorers, "share"):
-            table.add_column(name)
+            table.add_column(name, no_wrap=True)
         others = {
             name: {site["site"]: site for site in found["effects"][name]["sites"]}
             for name in scorers
