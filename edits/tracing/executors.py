@@ -3,7 +3,7 @@
 Batches stand alone and are drawn alike everywhere, so both give the same scores.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,6 +117,3 @@ class _Worker:
 
     def draw(self, number: int, batch: Batch, rows: int) -> tuple[int, Scores]:
         return number, self._tracer.draw(batch, rows)
-
-
-ExecutorMaker = Callable[[TraceJob, Tracer], Executor]

@@ -59,6 +59,20 @@ def position_groups(
     return chosen
 
 
+def check_length(encoder: Encoder, text: str, *, param: str) -> None:
+    """Raise TracePromptsInvalid, with `param` as its field, if the encoder would cut the text."""
+    _check_length(encoder, text, len(encoder.tokenizer(text, truncation=False)["input_ids"]), param)
+
+
+def _check_length(encoder: Encoder, text: str, length: int, param: str) -> None:
+    if length > encoder.limit:
+        raise TracePromptsInvalid(
+            f"caption {text!r} has {length} tokens and {encoder.component} reads "
+            f"{encoder.limit}; shorten it",
+            param=param,
+        )
+
+
 def _groups(encoder: Encoder, caption: Caption, param: str) -> dict[str, tuple[int, ...]]:
     encoded = encoder.tokenizer(
         caption.text,
@@ -70,12 +84,7 @@ def _groups(encoder: Encoder, caption: Caption, param: str) -> dict[str, tuple[i
     )
     mask = encoded["attention_mask"]
     length = sum(mask)
-    if length > encoder.limit:
-        raise TracePromptsInvalid(
-            f"caption {caption.text!r} has {length} tokens and {encoder.component} reads "
-            f"{encoder.limit}; shorten it",
-            param=param,
-        )
+    _check_length(encoder, caption.text, length, param)
     subject = tuple(
         position
         for position, (start, stop) in enumerate(encoded["offset_mapping"])

@@ -51,7 +51,7 @@ class TextSite:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the modules of one encoder answered in one run; all tensors have ROWS equal rows."""
+    """What the modules of one encoder answered in one run: one of the ROWS equal rows."""
 
     outputs: Mapping[tuple[int, str], Any]
 
@@ -153,7 +153,9 @@ class TextRuns:
             recorded = self._corrupted[encoder.component]
             for number, layer in enumerate(encoder.layers):
                 if number < start:
-                    skipped.append((layer.residual, recorded.outputs[number, "residual"]))
+                    skipped.append(
+                        (layer.residual, _repeated(recorded.outputs[number, "residual"]))
+                    )
         for encoder in self._layout.encoders:
             after += self._restorations(encoder, runs)
         with answering(skipped), hooked(after=[*self._corruptions(), *after]):
@@ -162,8 +164,7 @@ class TextRuns:
     def _restorations(
         self, encoder: Encoder, runs: list[frozenset[TextSite]]
     ) -> list[tuple[nn.Module, Any]]:
-        names = tuple(name for name in NAMED)
-        groups = position_groups(encoder, self._caption, (SUBJECT, *names), param=self._param)
+        groups = position_groups(encoder, self._caption, (SUBJECT, *NAMED), param=self._param)
         places: dict[tuple[int, str], list[tuple[int, int]]] = {}
         for row, sites in enumerate(runs):
             for site in sites:
@@ -218,15 +219,20 @@ class TextRuns:
 
 def _recorder(outputs: dict[tuple[int, str], Any], key: tuple[int, str]) -> Any:
     def hook(_module: nn.Module, _arguments: Any, output: Any) -> None:
-        outputs[key] = output
+        outputs[key] = with_first(output, first(output)[:1].clone())
 
     return hook
+
+
+def _repeated(output: Any) -> Any:
+    """A recorded output with ROWS rows again."""
+    return with_first(output, first(output).expand(ROWS, -1, -1).contiguous())
 
 
 def _restoration(clean: Tensor, rows: Tensor, positions: Tensor) -> Any:
     def hook(_module: nn.Module, _arguments: Any, output: Any) -> Any:
         hidden = first(output).clone()
-        hidden[rows, positions] = clean[rows, positions]
+        hidden[rows, positions] = clean[0, positions]
         return with_first(output, hidden)
 
     return hook

@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from edits.tracing.denoiser import Row, StepWindow, restoring
 from edits.tracing.layout import Conditioning, Layout
+from edits.tracing.layout import Unit as DenoiserUnit
 from edits.tracing.options import TraceOptions
 from edits.tracing.plan import (
     CLEAN,
@@ -22,7 +24,7 @@ from edits.tracing.plan import (
     text_plan,
     with_clean_rows,
 )
-from edits.tracing.positions import subject_positions
+from edits.tracing.positions import check_length, subject_positions
 from edits.tracing.prompts import TracePair
 from edits.tracing.scores import Scorer, pairs_by_key, score_all
 from edits.tracing.text_encoder import MODULES, TextRuns, TextSite
@@ -50,7 +52,6 @@ class Tracer:
         self._kept: OrderedDict[Unit, TextRuns] = OrderedDict()
         self._unconditional: Conditioning | None = None
         check(self.layout, prompts, options, scorers)
-        self._modules = {unit.path: unit for unit in self.layout.units}
 
     @torch.inference_mode()
     def plan(self) -> Plan:
@@ -122,7 +123,7 @@ class Tracer:
 
     def _substituted(self, batch: Batch, rows: int) -> list[Any]:
         """Pictures for windows of cross-attention layers that read the anchor's caption."""
-        order = [unit.path for unit in self._ordered_cross_attention()]
+        order = [unit.path for unit in self._cross_attention]
         texts = list(dict.fromkeys(t for task in batch for t in self._texts(task)))
         encoded = self.layout.encode(texts)
         concept, lines = [], []
@@ -175,18 +176,17 @@ class Tracer:
             if not asked or unit.kind in asked or unit.path in asked
         )
 
-    def _execution_order(self) -> tuple[Any, ...]:
+    def _execution_order(self) -> tuple[DenoiserUnit, ...]:
         caption = next(iter(self._pairs.values())).caption.text
         return self.layout.execution_order(
             self.layout.encode([caption]), self.options.guidance_scale
         )
 
-    def _ordered_cross_attention(self) -> tuple[Any, ...]:
-        if not hasattr(self, "_cross_attention"):
-            self._cross_attention = tuple(
-                unit for unit in self._execution_order() if unit in self.layout.cross_attention
-            )
-        return self._cross_attention
+    @cached_property
+    def _cross_attention(self) -> tuple[DenoiserUnit, ...]:
+        """Cross-attention modules in the order in which they run."""
+        known = {unit.path for unit in self.layout.cross_attention}
+        return tuple(unit for unit in self._execution_order() if unit.path in known)
 
     def _runs(self, unit: Unit) -> TextRuns:
         if unit not in self._kept:
@@ -221,14 +221,15 @@ def check(
     for pair in pairs:
         for encoder in layout.encoders:
             subject_positions(encoder, pair.caption, param=_field(pair))
+            check_length(encoder, pair.anchor_caption, param=_field(pair, "anchor_caption"))
 
 
 def _own(*names: str) -> Conditions:
     return Conditions({name: name for name in names})
 
 
-def _field(pair: TracePair) -> str:
-    return f"attributes.{pair.attribute}.pairs.{pair.index}.caption"
+def _field(pair: TracePair, name: str = "caption") -> str:
+    return f"attributes.{pair.attribute}.pairs.{pair.index}.{name}"
 
 
 def _restores(task: Task, component: str) -> frozenset[str]:

@@ -51,6 +51,8 @@ def refused(traced_model, tmp_path, monkeypatch):
         (HEAD + GOOD.replace("a photo of a toy", "a photo of a  PISTOL"), "anchor_caption", ""),
         (HEAD + GOOD.replace("a photo of a pistol", "a photo of a pistol" + " a cat" * 30),
          "caption", "shorten"),
+        (HEAD + GOOD.replace("a photo of a toy", "a photo of a toy" + " a cat" * 30),
+         "anchor_caption", "shorten"),
         (HEAD + GOOD.replace("}", ", class: spoon}"), "class", "no class 'spoon'"),
         (HEAD.replace("pairs", "judge: taste\n    pairs") + GOOD, "judge", "no head 'taste'"),
         ("nothing", None, ""),
