@@ -13,11 +13,11 @@ from pathlib import Path
 from edits.errors import TraceInvalid, TracePromptsInvalid
 from edits.evaluation.report import JUDGE_FILE, SCORER_FILE
 from edits.tracing.command import PROMPTS_FILE
-from edits.tracing.executors import TraceJob
+from edits.tracing.identity import pipeline_digest, trace_identity
 from edits.tracing.layout import Layout
 from edits.tracing.options import TraceOptions
 from edits.tracing.prompts import TracePair, parse_prompts, select
-from edits.tracing.scores import Scorer, names_of, scorers_for
+from edits.tracing.scores import Scorer, scorers_for
 from edits.tracing.tracer import check
 from service.model import ServedModel
 
@@ -124,10 +124,7 @@ class TraceCheck:
         chosen: Mapping[str, tuple[TracePair, ...]],
         options: TraceOptions,
     ) -> str:
-        # Here, because it loads matplotlib: what serves images has no use for it.
-        from edits.tracing.run import pipeline_digest, trace_identity  # noqa: PLC0415
-
         if self._digest is None:
             self._digest = pipeline_digest(layout)
-        job = TraceJob(self._source, chosen, options, dtype=str(self._model.dtype).split(".")[-1])
-        return trace_identity(job, self._digest, names_of(scorers))
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return trace_identity(chosen, options, self._digest, scorers, dtype=dtype)

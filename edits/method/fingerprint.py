@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,15 @@ def model_fingerprint(encoder: nn.Module, tokenizer: CaptionTokenizer) -> str:
     """
     hasher = hashlib.sha256()
     state = {n.removeprefix(OPTIONAL_LEVEL): t for n, t in encoder.state_dict().items()}
-    for name, tensor in sorted(state.items()):
-        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        hasher.update(_raw(tensor))
+    _add_tensors(hasher, state)
     hasher.update(json.dumps(tokenizer.identity(), sort_keys=True).encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def module_digest(module: nn.Module) -> str:
+    """`sha256:...` of a module's tensors with their names, kinds and shapes."""
+    hasher = hashlib.sha256()
+    _add_tensors(hasher, module.state_dict())
     return f"sha256:{hasher.hexdigest()}"
 
 
@@ -32,6 +38,12 @@ def weights_digest(weights: Mapping[Site, Tensor]) -> str:
         hasher.update(str(site).encode())
         hasher.update(_raw(weights[site]))
     return f"sha256:{hasher.hexdigest()}"
+
+
+def _add_tensors(hasher: Any, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(_raw(tensor))
 
 
 def _raw(tensor: Tensor) -> bytes:

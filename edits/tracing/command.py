@@ -1,6 +1,5 @@
 """`quickfix trace`: its options and checks. No model runs before all checks have passed."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +54,9 @@ def trace(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the result; default: out/trace/TARGET.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what --out holds.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away the trace that --out holds.")
+    ] = False,
     write_sites: Annotated[
         bool, typer.Option("--write-sites", help="Make the causal site the model's default.")
     ] = False,
@@ -67,7 +68,7 @@ def trace(
     from edits.tracing.executors import LocalExecutor, RayExecutor, TraceJob
     from edits.tracing.options import TraceOptions
     from edits.tracing.prompts import load_prompts, select
-    from edits.tracing.run import run_trace
+    from edits.tracing.run import forget, run_trace
 
     defaults = ModelDefaults.read(Path(model))
     given: dict[str, Any] = {
@@ -115,7 +116,7 @@ def trace(
         else LocalExecutor(tracer)
     )
     if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
+        forget(folder)
     with progress("pictures", None) as bar:
         result = run_trace(job, tracer, chooser, folder, on_plan=bar.expect, advance=bar)
     document = result.model_dump(mode="json")

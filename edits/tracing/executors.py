@@ -3,9 +3,11 @@
 Batches stand alone and are drawn alike everywhere, so both give the same scores.
 """
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -17,6 +19,7 @@ from edits.tracing.scores import scorers_for
 from edits.tracing.tracer import Tracer
 
 Scores = list[list[float]]
+_CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,12 @@ class TraceJob:
     device: str = "cpu"
     dtype: str = "float32"
     clip_model: str | None = None
-    threads: int | None = None
 
     def tracer(self) -> Tracer:
         """Load the pipeline and its scorers. Raises ModelLoadError and what Tracer raises."""
         from edits.loading import load_any_pipeline  # noqa: PLC0415 - diffusers loads slowly
         from edits.tracing.layout import Layout  # noqa: PLC0415
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
         pipeline = load_any_pipeline(
             self.model, device=self.device, dtype=getattr(torch, self.dtype)
         )
@@ -85,7 +85,10 @@ class RayExecutor:
         if workers < 1:
             raise TraceInvalid("workers: at least one is needed", param="workers")
         self._ray = ray
-        self._job = job
+        # Workers stand in another directory: a folder is named by its whole path.
+        self._job = replace(job, model=_anywhere(job.model))
+        if job.clip_model is not None:
+            self._job = replace(self._job, clip_model=_anywhere(job.clip_model))
         self._workers = workers
         self._gpus = gpus
         self._address = address
@@ -95,8 +98,7 @@ class RayExecutor:
         ray = self._ray
         started = not ray.is_initialized()
         if started:
-            local: dict[str, Any] = {} if self._address else {"num_cpus": self._workers}
-            ray.init(address=self._address, include_dashboard=False, log_to_driver=False, **local)
+            self._connect()
         try:
             worker = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker)
             actors = [worker.remote(self._job) for _ in range(self._workers)]
@@ -107,6 +109,32 @@ class RayExecutor:
         finally:
             if started:
                 ray.shutdown()
+
+    def _connect(self) -> None:
+        if self._address is None:  # "local": a cluster that happens to run here is not ours
+            self._ray.init(
+                address="local",
+                num_cpus=self._workers,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+            return
+        try:
+            # Ray waits for minutes for a cluster that is not there.
+            host, _, port = self._address.removeprefix("ray://").rpartition(":")
+            if port.isdigit():
+                socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+            self._ray.init(address=self._address, log_to_driver=False)
+        except (OSError, ValueError) as error:
+            raise TraceInvalid(
+                f"no Ray cluster answers at {self._address!r}", param="ray_address"
+            ) from error
+
+
+def _anywhere(source: str) -> str:
+    """A folder's absolute path; a hub id as it is."""
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else source
 
 
 class _Worker:

@@ -65,6 +65,16 @@ class TracePair:
     head: str
     wanted: str
 
+    def document(self) -> dict[str, str]:
+        """As JSON."""
+        return {
+            "caption": self.caption.text,
+            "concept": self.caption.subject,
+            "anchor_caption": self.anchor_caption,
+            "judge": self.head,
+            "wanted": self.wanted,
+        }
+
 
 def parse_prompts(data: bytes) -> dict[str, tuple[TracePair, ...]]:
     """The pairs of every attribute, in the file's order, that a YAML or JSON body describes.

@@ -1,7 +1,5 @@
 """A whole trace: plan, draw what is missing, estimate, write the result and its pictures."""
 
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +16,20 @@ from edits.tracing.causal import By, Verdict, verdict
 from edits.tracing.effects import Effects, agreement, effects
 from edits.tracing.executors import Executor, TraceJob
 from edits.tracing.heatmaps import module_heatmap, text_heatmap, window_heatmap
+from edits.tracing.identity import pipeline_digest, trace_identity
+from edits.tracing.journal import FILE_NAME as JOURNAL_NAME
 from edits.tracing.journal import Journal
-from edits.tracing.layout import Layout
 from edits.tracing.plan import Plan
+from edits.tracing.progress import FILE_NAME as PLAN_NAME
 from edits.tracing.progress import remove_plan, write_plan
 from edits.tracing.result import (
+    ARRAYS_NAME,
     FILE_NAME,
     TraceResult,
     attribute_document,
     read_result,
     write_result,
 )
-from edits.tracing.scores import names_of
 from edits.tracing.tracer import Tracer
 
 Advance = Callable[[int], None]
@@ -55,7 +55,7 @@ def run_trace(
     trace in `out` is answered as it is. Raises TraceConflict if `out` holds another trace.
     """
     digest = pipeline_digest(tracer.layout)
-    identity = trace_identity(job, digest, names_of(tracer.scorers))
+    identity = trace_identity(job.prompts, job.options, digest, tracer.scorers, dtype=job.dtype)
     if (out / FILE_NAME).exists():
         result, _ = read_result(out)
         if result.identity != identity:
@@ -64,6 +64,8 @@ def run_trace(
                 "choose another --out",
                 param="out",
             )
+        for name in (JOURNAL_NAME, PLAN_NAME):  # a kill came between the result and their removal
+            (out / name).unlink(missing_ok=True)
         return result
     with Journal(out, identity) as journal:
         plan = tracer.plan()
@@ -85,6 +87,12 @@ def run_trace(
         journal.remove()
         remove_plan(out)
     return result
+
+
+def forget(out: Path) -> None:
+    """Delete a trace's document, arrays and journal in `out`, and no other file."""
+    for name in (FILE_NAME, ARRAYS_NAME, JOURNAL_NAME, PLAN_NAME):
+        (out / name).unlink(missing_ok=True)
 
 
 def pooled(
@@ -112,37 +120,6 @@ def pooled_verdict(result: TraceResult, arrays: Mapping[str, np.ndarray]) -> Ver
     return verdict(scores[..., 0], names, found, resamples=resamples, editable_only=True)
 
 
-def trace_identity(job: TraceJob, digest: str, scorers: Sequence[str]) -> str:
-    """SHA-256 over everything that decides the scores."""
-    text = json.dumps(
-        {
-            "options": job.options.model_dump(mode="json"),
-            "prompts": {
-                name: [_pair_document(pair) for pair in pairs]
-                for name, pairs in job.prompts.items()
-            },
-            "model": digest,
-            "scorers": list(scorers),
-            "clip_model": None if job.clip_model is None else Path(job.clip_model).name,
-            "dtype": job.dtype,
-        },
-        sort_keys=True,
-    )
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def pipeline_digest(layout: Layout) -> str:
-    """SHA-256 over the weights of the text encoders, the denoiser and the VAE."""
-    hasher = hashlib.sha256()
-    models = [encoder.model for encoder in layout.encoders]
-    for model in (*models, layout.denoiser, layout.pipeline.vae):
-        for name, tensor in sorted(model.state_dict().items()):
-            hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1)
-            hasher.update(raw.view(torch.uint8).numpy().tobytes())
-    return f"sha256:{hasher.hexdigest()}"
-
-
 def verdict_document(found: Verdict) -> dict[str, Any]:
     """A verdict as JSON."""
     return {
@@ -165,7 +142,7 @@ def _write(
     digest: str,
     out: Path,
 ) -> TraceResult:
-    names = names_of(tracer.scorers)
+    names = [scorer.name for scorer in tracer.scorers]
     arrays = plan.assemble(journal.scores, len(names))
     conditions = {name: plan.conditions(name) for name in job.prompts}
     documents = estimate(job, names, conditions, arrays, out)
@@ -187,7 +164,7 @@ def _write(
         },
         "options": job.options.model_dump(mode="json"),
         "environment": environment,
-        "scorers": list(names),
+        "scorers": names,
         "pictures": plan.pictures,
         "seconds": round(sum(journal.seconds.values()), 1),
         "attributes": documents,
@@ -221,16 +198,6 @@ def estimate(
             _HEATMAPS[job.options.target](picture, title, found[scorer])
         both = agreement(arrays[attribute], resamples=resamples) if len(scorers) == 2 else None
         documents[attribute] = attribute_document(
-            [_pair_document(pair) for pair in pairs], names, found, verdicts, both
+            [pair.document() for pair in pairs], names, found, verdicts, both
         )
     return documents
-
-
-def _pair_document(pair: Any) -> dict[str, str]:
-    return {
-        "caption": pair.caption.text,
-        "concept": pair.caption.subject,
-        "anchor_caption": pair.anchor_caption,
-        "judge": pair.head,
-        "wanted": pair.wanted,
-    }

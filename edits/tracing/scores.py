@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL.Image import Image
@@ -13,6 +13,7 @@ from edits.errors import TraceInvalid, TracePromptsInvalid
 from edits.evaluation.judge import Judge, pixels_of
 from edits.evaluation.report import JUDGE_FILE, SCORER_FILE
 from edits.evaluation.scorer import ClipScorer, clip_scores
+from edits.method.fingerprint import module_digest
 from edits.tracing.layout import Layout
 from edits.tracing.prompts import TracePair
 
@@ -21,6 +22,9 @@ class Scorer(Protocol):
     """One number for a picture of a pair's caption; higher means that the concept is there."""
 
     name: str
+
+    def digest(self) -> str:
+        """`sha256:...` of the weights that score."""
 
     def check(self, pairs: Sequence[TracePair]) -> None:
         """Raise TracePromptsInvalid for a pair that cannot be scored."""
@@ -36,6 +40,10 @@ class JudgeScorer:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
+
+    def digest(self) -> str:
+        """Of the judge's weights."""
+        return module_digest(self._judge)
 
     def check(self, pairs: Sequence[TracePair]) -> None:
         """Raise TracePromptsInvalid if the judge has no such head or class."""
@@ -72,6 +80,10 @@ class ModelClipScorer:
         self._scorer = scorer
         self._encoder = layout.encoders[0]
         self._hidden: dict[str, Tensor] = {}
+
+    def digest(self) -> str:
+        """Of the image tower and the projection; the text encoder is the pipeline's."""
+        return module_digest(self._scorer)
 
     def check(self, pairs: Sequence[TracePair]) -> None:
         """Every caption can be scored."""
@@ -115,6 +127,10 @@ class TransformersClipScorer:
             ) from error
         self._model = self._model.to(device).eval()
         self._device = device
+
+    def digest(self) -> str:
+        """Of both towers."""
+        return module_digest(self._model)
 
     def check(self, pairs: Sequence[TracePair]) -> None:
         """Every caption can be scored; what CLIP does not read of it is cut."""
@@ -172,8 +188,3 @@ def pairs_by_key(
 ) -> dict[tuple[str, int], TracePair]:
     """The pairs of all attributes by attribute and index."""
     return {(pair.attribute, pair.index): pair for part in prompts.values() for pair in part}
-
-
-def names_of(scorers: Sequence[Any]) -> tuple[str, ...]:
-    """The scorers' names, in order."""
-    return tuple(scorer.name for scorer in scorers)

@@ -143,6 +143,9 @@ def test_sites_that_no_prompt_has_are_drawn_as_holes(
     draw(tmp_path / "all.png", "title", of(dict.fromkeys(sites, nothing)))
     values = dict.fromkeys(sites, (0.5, 0.4, 0.6)) | {sites[0]: nothing}
     draw(tmp_path / "one.png", "title", of(values))
+    for name in ("all.png", "one.png"):
+        assert areas(tmp_path / name)[255, 255, 255] > 50_000
+    assert (tmp_path / "all.png").read_bytes() != (tmp_path / "one.png").read_bytes()
 
 
 def test_cells_are_warm_for_help_cold_for_harm_and_grey_where_nothing_was_run(tmp_path: Path):

@@ -5,6 +5,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from edits.errors import TraceInvalid
 from edits.tracing.result import read_result
 
 from .test_trace import trace
@@ -34,3 +35,22 @@ def test_two_workers_give_the_scores_of_this_process(cluster, target, traced_mod
     assert there[0].identity == here[0].identity
     for attribute, array in here[1].items():
         assert np.allclose(there[1][attribute], array, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.timeout(280)
+def test_without_an_address_workers_are_started_here_and_find_a_relative_model(
+    traced_model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(traced_model.parent)
+    arguments = ("--model", traced_model.name, "--seeds", 1, "--attribute", "style", "--out")
+    trace(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 2)
+    trace(*arguments, tmp_path / "local")
+    there, here = (read_result(tmp_path / name)[1]["style"] for name in ("ray", "local"))
+    assert np.allclose(there, here, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.timeout(120)
+def test_a_cluster_that_does_not_answer_is_named(traced_model, tmp_path):
+    with pytest.raises(TraceInvalid, match=r"127\.0\.0\.1:9"):
+        trace("--model", traced_model, "--seeds", 1, "--attribute", "style", "--executor", "ray",
+              "--ray-address", "127.0.0.1:9", "--out", tmp_path)  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from edits.tracing.result import TraceResult, read_result
 from edits.tracing.tracer import Tracer
 from tests.tiny_layouts import write_clip_model, write_layout
 
-from .conftest import PROMPTS
+from .conftest import PROMPTS, write_judge
 
 MAIN = "from edits.cli import main; main()"
 TARGETS = ("text-encoder", "unet", "cross-attention")
@@ -108,7 +109,19 @@ def test_another_trace_is_refused_a_folder_and_fresh_makes_room(traced_model, tm
     trace(*arguments, "--seeds", 1)
     with pytest.raises(TraceConflict, match="choose another --out"):
         trace(*arguments, "--seeds", 2)
+    (tmp_path / "out" / "notes.txt").write_text("mine", encoding="utf-8")
     assert trace(*arguments, "--seeds", 2, "--fresh")["options"]["seeds"] == 2
+    assert (tmp_path / "out" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_another_judge_makes_another_trace(traced_model, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(traced_model, model)
+    arguments = ("--model", model, "--attribute", "style", "--seeds", 1, "--out", tmp_path / "out")
+    trace(*arguments)
+    write_judge(model, seed=4)
+    with pytest.raises(TraceConflict, match="choose another --out"):
+        trace(*arguments)
 
 
 @pytest.mark.timeout(180)
