@@ -19,14 +19,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import nn
 
 from edits.evaluation.drawing import Sampling, draw
 from edits.evaluation.judge import Judge
 from edits.evaluation.prompts import Probe, object_probes, style_probes
 from edits.evaluation.report import load_judge
 from edits.loading import load_pipeline
-from edits.method import Editor, EditSpec, Site
+from edits.method import Editor, EditSpec, Site, with_components
 from edits.method.spec import TokenMode
 from edits.model_card import ModelDefaults
 from edits.tracing.causal import EDITABLE, edit_site
@@ -58,7 +57,7 @@ def main(
         ModelDefaults.read(Path(model)),
     )
     layout = Layout.of(pipeline)
-    editor = Editor(pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions)
+    editor = Editor(pipeline, ordinary=defaults.ordinary_captions)
     sampling = Sampling(defaults.steps, defaults.guidance_scale)
     names = [f"text_encoder.layers.{n}.{m}@last" for n in range(len(layout.encoders[0].layers))
              for m in EDITABLE]  # fmt: skip
@@ -68,11 +67,12 @@ def main(
     harm = np.zeros_like(efficacy)
     for i, (kind, pair) in enumerate(track(concepts, description="concepts")):
         wanted, kept = _probes(judge, kind, pair["wanted"], targets, others, seed)
-        before = _presence(pipeline, judge, pipeline.text_encoder, kind, wanted, kept, sampling)
+        before = _presence(pipeline, judge, kind, wanted, kept, sampling)
         for j, site in enumerate(sites):
             for k, mode in enumerate(MODES):
-                encoder = editor.apply(editor.compose([_spec(kind, pair, site, mode)]))
-                after = _presence(pipeline, judge, encoder, kind, wanted, kept, sampling)
+                modules = editor.apply(editor.compose([_spec(kind, pair, site, mode)]))
+                edited = with_components(pipeline, modules)
+                after = _presence(edited, judge, kind, wanted, kept, sampling)
                 efficacy[i, j, k], harm[i, j, k] = before[0] - after[0], before[1] - after[1]
     effects = {p: _indirect(result, arrays, concepts, names, p) for p in POSITIONS}
     document: dict[str, Any] = {
@@ -166,7 +166,6 @@ def _probes(
 def _presence(
     pipeline: Any,
     judge: Judge,
-    encoder: nn.Module,
     kind: str,
     wanted: list[Probe],
     kept: list[Probe],
@@ -174,7 +173,7 @@ def _presence(
 ) -> tuple[float, float]:
     """Mean probability of the wanted class over the concept's pictures, and over the others'."""
     probes = [*wanted, *kept]
-    verdicts = judge.look(draw(pipeline, encoder, probes, sampling, batch=len(probes)))
+    verdicts = judge.look(draw(pipeline, probes, sampling, batch=len(probes)))
     shares = [v.probabilities[kind][p.wanted[kind]] for v, p in zip(verdicts, probes, strict=True)]
     return float(np.mean(shares[: len(wanted)])), float(np.mean(shares[len(wanted) :]))
 

@@ -1,20 +1,24 @@
 """`quickfix`: thin commands over the library. Every one prints a table, or JSON with `--json`."""
 
+import shlex
 import socket
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edits.errors import QuickFixError
-from edits.manifests import ConceptEdit, RevisionContent, catalog, catalog_entry, load_manifest
+from edits.evaluation.attacks.command import attack
+from edits.export.command import export
+from edits.manifests import RevisionContent
 from edits.store import RevisionStore
 from edits.terminal import (
     console,
     demo_table,
-    evaluation_table,
+    evaluation_tables,
     model_table,
     progress,
     rows_table,
@@ -24,6 +28,8 @@ from edits.tracing.command import trace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
+app.command()(export)
+app.command()(attack)
 
 DEMO_MODEL = "models/demo"
 DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
@@ -99,21 +105,25 @@ def edit(
     manifest: Manifest,
     model: Model = DEMO_MODEL,
     out: Annotated[
-        Path | None, typer.Option(help="Write the edited weights (safetensors).")
+        Path | None, typer.Option(help="Write the delta as an artefact (safetensors).")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute an edit and report how it came out; publishes nothing."""
-    from safetensors.torch import save_file
+    from edits.export.artefact import write_artefact
+    from edits.export.edit_set import EditSet
+    from edits.plan import choice_of
+    from edits.workbench import Workbench, find_manifest
 
-    from edits.plan import check_base, edit_spec
-
-    concept_edit = _manifest(manifest)
-    _pipeline, editor, defaults = _load(model)
-    check_base(concept_edit, editor.fingerprint)
-    composition = editor.compose([edit_spec(concept_edit, defaults.edit_sites)])
-    document = {
+    concept_edit = find_manifest(manifest)
+    bench = Workbench.open(model)
+    editor = bench.editor
+    (spec,) = bench.gatekeeper.choose([concept_edit])
+    composition = editor.compose([spec])
+    document: dict[str, Any] = {
         "name": concept_edit.name,
+        "settings": choice_of(spec).model_dump(mode="json"),
+        "not_covered": list(editor.components.uncovered),
         "digest": composition.digest,
         "base": editor.fingerprint,
         "sites": [
@@ -129,63 +139,99 @@ def edit(
         ],
     }
     if out is not None:
-        tensors = {str(site): weight for site, weight in composition.weights.items()}
-        save_file(tensors, out, metadata={"name": concept_edit.name, "base": editor.fingerprint})
+        names = [f"{concept_edit.name}@{concept_edit.version}"]
+        edits = EditSet.of(composition, names=names, base=editor.fingerprint)
+        write_artefact(out, bench.pipeline, edits)
     show(document, as_json, rows_table("edit", document["sites"]))
 
 
 @app.command()
 def evaluate(
-    manifest: Annotated[str, typer.Argument(help="A file or catalog name; none: no edit.")] = "",
+    manifests: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files or catalog names, applied together; none: no edit."),
+    ] = None,
     model: Model = DEMO_MODEL,
-    targets: Annotated[int, typer.Option(min=1, help="Pictures of the concept.")] = 100,
-    each: Annotated[int, typer.Option(min=1, help="Pictures of every other object and style.")] = 8,
+    targets: Annotated[int, typer.Option(min=1, help="Pictures of every target group.")] = 100,
+    each: Annotated[int, typer.Option(min=1, help="At least so many of every other class.")] = 8,
+    groups: Annotated[
+        str | None, typer.Option(help="Only these groups, comma between; default: all.")
+    ] = None,
     seed: int = 7000,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.json, report.md and report.html.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge what the model draws: before and after an edit, or without any."""
+    """Judge what the model draws: before and after edits, or without any."""
+    from edits.evaluation.document import evaluation_document
     from edits.evaluation.drawing import Sampling
     from edits.evaluation.report import (
-        EditSuite,
-        evaluate_edit,
+        evaluate_edits,
         evaluate_model,
         load_judge,
         model_suite,
+        write_report,
     )
-    from edits.plan import edit_spec
+    from edits.evaluation.suite import edit_suite
+    from edits.workbench import Workbench, find_manifest
 
-    pipeline, editor, defaults = _load(model)
+    bench = Workbench.open(model)
+    pipeline, editor, defaults = bench.pipeline, bench.editor, bench.defaults
     judge = load_judge(model)
     sampling = Sampling(steps or defaults.steps, defaults.guidance_scale)
-    if manifest:
-        spec = edit_spec(_manifest(manifest), defaults.edit_sites)
-        suite = EditSuite.of(judge, spec, targets=targets, each=each, seed=seed)
-        with progress("images", 2 * len(suite.probes)) as advance:
-            document = evaluate_edit(
-                pipeline, editor, judge, spec, suite, sampling, progress=advance
-            )
-        table = evaluation_table(document)
-    else:
+    if not manifests:
+        if groups or out:
+            raise QuickFixError("--groups and --out need an edit to evaluate; name a manifest")
         probes = model_suite(judge, each=each, seed=seed)
         with progress("images", len(probes)) as advance:
             document = evaluate_model(pipeline, judge, probes, sampling, progress=advance)
-        table = model_table(document)
-    show({"seed": seed, **document}, as_json, table)
+        show({"seed": seed, **document}, as_json, model_table(document))
+        return
+    specs = bench.gatekeeper.choose([find_manifest(name) for name in manifests])
+    chosen = {"kinds": [name.strip() for name in groups.split(",")]} if groups else {}
+    suite = edit_suite(pipeline, judge, specs, targets=targets, each=each, seed=seed, **chosen)
+    options = {"--model": model, "--targets": targets, "--each": each, "--groups": groups}
+    options |= {"--seed": seed, "--steps": steps, "--out": out}
+    command = ["quickfix", "evaluate", *manifests]
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    command += [word for pair in given.items() for word in pair]
+    with progress("images", 2 * len(suite.probes)) as advance:
+        result, provenance = evaluate_edits(
+            pipeline, editor, judge, suite, sampling, model=model, progress=advance
+        )
+    provenance = {"command": shlex.join(command), **provenance}
+    document = evaluation_document(result, provenance)
+    show(document, as_json, *evaluation_tables(document))
+    if out is not None:
+        written = write_report(result, out, provenance)
+        if not as_json:
+            typer.echo(f"wrote {', '.join(map(str, written))}")
 
 
 @app.command()
 def publish(
-    manifest: Manifest, store: Store = DEFAULT_STORE, author: Author = "cli", as_json: Json = False
+    manifest: Manifest,
+    model: Model = DEMO_MODEL,
+    store: Store = DEFAULT_STORE,
+    author: Author = "cli",
+    as_json: Json = False,
 ) -> None:
-    """Add an edit to the newest content and append it as a revision; the head does not move."""
-    concept_edit = _manifest(manifest)
+    """Check an edit on the model, and append the newest content with it; the head does not move."""
+    from edits.workbench import Workbench, find_manifest
+
+    concept_edit = find_manifest(manifest)
     with _open(store) as log:
         head = log.head()
-        content = (head.content if head else RevisionContent()).with_edit(concept_edit)
+        bench = Workbench.open(model)
+        before = head.content if head else RevisionContent()
+        admission = bench.gatekeeper.admit(before, concept_edit)
+        content = replace(admission.content, fingerprint=bench.editor.fingerprint)
         revision = log.publish(content, author=author, reason=concept_edit.metadata.reason)
-    document = {"revision": revision.number, "digest": revision.digest}
-    show(document, as_json, rows_table("published", [document]))
+    published = {"revision": revision.number, "digest": revision.digest}
+    gate = admission.report.document() if admission.report else None
+    show({**published, "gate": gate}, as_json, rows_table("published", [published]))
 
 
 @app.command()
@@ -234,27 +280,6 @@ def _open(url: str) -> RevisionStore:
     if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
         Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
     return RevisionStore.open(url)
-
-
-def _manifest(name: str) -> ConceptEdit:
-    if Path(name).is_file():
-        return load_manifest(Path(name))
-    if name in {entry.name for entry in catalog()}:
-        return catalog_entry(name)
-    known = ", ".join(entry.name for entry in catalog())
-    raise QuickFixError(f"{name!r} is neither a file nor in the catalog ({known})")
-
-
-def _load(model: str) -> tuple[Any, Any, Any]:
-    from edits.loading import load_pipeline
-    from edits.method import Editor
-    from edits.model_card import ModelDefaults
-
-    pipeline = load_pipeline(model)
-    defaults = ModelDefaults.read(Path(model))
-    editor = Editor(pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions)
-    editor.warm(defaults.edit_sites)
-    return pipeline, editor, defaults
 
 
 def _free_port() -> int:

@@ -6,7 +6,8 @@ QuickFixError
 │   ├── SiteUnknown          the loaded model has no such linear layer
 │   ├── FingerprintMismatch  the manifest was written for another base model
 │   ├── ConceptUntraceable   the concept's tokens cannot be found inside a caption
-│   └── NonFinite            captures or the solution contain NaN or infinity
+│   ├── NonFinite            captures or the solution contain NaN or infinity
+│   └── GateRefused          the edit does less, or harms more, than its manifest accepts
 ├── ModelLoadError           a pipeline folder or hub id that cannot be loaded
 ├── TraceError
 │   ├── TracePromptsInvalid  a file of caption pairs breaks its schema or its rules
@@ -55,6 +56,10 @@ class ConceptUntraceable(EditRefused):
 
 class NonFinite(EditRefused):
     """A capture or a solution contains NaN or infinity."""
+
+
+class GateRefused(EditRefused):
+    """The edit does less, or harms more, than its manifest accepts; the message has the figures."""
 
 
 class ModelLoadError(QuickFixError):

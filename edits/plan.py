@@ -1,21 +1,34 @@
 """From a manifest to what the method computes."""
 
+from dataclasses import fields, replace
+
 from edits.errors import FingerprintMismatch
-from edits.manifests import ConceptEdit
+from edits.manifests import Choice, ConceptEdit
 from edits.method import EditSpec, Site, parse_sites
+from edits.method.spec import PRESET_SETTINGS
+
+OPEN_FIELDS = tuple(Choice.model_fields)
 
 
-def edit_spec(manifest: ConceptEdit, default_sites: tuple[Site, ...] = ()) -> EditSpec:
-    """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a path.
+def edit_spec(
+    manifest: ConceptEdit, default_sites: tuple[Site, ...] = (), choice: Choice | None = None
+) -> EditSpec:
+    """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a site.
 
     `default_sites` are the model's own, which the preset `quickfix` stands for; `parity` keeps the
-    paper's site, since it reproduces the released code.
+    paper's site, since it reproduces the released code. What the manifest leaves open is taken from
+    `choice`, else from the preset, else it is the method's default.
     """
     spec = manifest.spec
     sites = parse_sites(spec.method.sites)
     if default_sites and spec.method.sites == "quickfix" and not spec.method.parity:
         sites = default_sites
-    return EditSpec(
+    preset = spec.method.sites if isinstance(spec.method.sites, str) else ""
+    settings = dict(PRESET_SETTINGS.get(preset, {}))
+    if choice is not None:
+        settings |= choice.model_dump()
+    settings |= spec.method.model_dump(include=set(OPEN_FIELDS), exclude_none=True)
+    made = EditSpec(
         name=manifest.metadata.name,
         concept=spec.concept,
         anchor=spec.anchor,
@@ -23,11 +36,27 @@ def edit_spec(manifest: ConceptEdit, default_sites: tuple[Site, ...] = ()) -> Ed
         kind=spec.type,
         preserve=tuple(spec.preserve),
         sites=sites,
-        tokens=spec.method.tokens,
-        ridge=spec.method.ridge,
-        preserve_weight=spec.method.preserve_weight,
         parity=spec.method.parity,
     )
+    known = {field.name for field in fields(EditSpec)}
+    return replace(made, **{name: value for name, value in settings.items() if name in known})  # type: ignore[arg-type]
+
+
+def is_open(manifest: ConceptEdit) -> bool:
+    """Whether the manifest leaves any setting to be chosen.
+
+    A preset of another method is that method with its own settings, and parity is the released
+    code: nothing is chosen for them.
+    """
+    method = manifest.spec.method
+    if method.parity or (isinstance(method.sites, str) and method.sites in PRESET_SETTINGS):
+        return False
+    return any(getattr(method, name) is None for name in OPEN_FIELDS)
+
+
+def choice_of(spec: EditSpec) -> Choice:
+    """The settings of a spec, to be stored beside its manifest."""
+    return Choice(**{name: getattr(spec, name) for name in OPEN_FIELDS})
 
 
 def check_base(manifest: ConceptEdit, fingerprint: str) -> None:

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edits.evaluation import figures
+
 console = Console(stderr=True)
 
 
@@ -85,23 +87,73 @@ def demo_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def evaluation_table(document: Mapping[str, Any]) -> Table:
-    """Rates before and after one edit, with Wilson's 95 per cent intervals."""
-    table = Table("", "before", "after", "mean drop", "worst class", title=str(document["name"]))
-    target = document["target"]
-    table.add_row("target rate", _interval(target["before"]), _interval(target["after"]), "", "")
-    if "object_after" in target:
-        table.add_row("  its object still right", "", _interval(target["object_after"]), "", "")
-    for key in ("other_objects", "other_styles"):
-        part = document[key]
-        table.add_row(
-            key.replace("_", " "),
-            _interval(part["before"]),
-            _interval(part["after"]),
-            f"{100 * part['mean_drop']:.1f}",
-            f"{part['worst_class']} {100 * part['worst_drop']:.1f}",
+def evaluation_tables(document: Mapping[str, Any]) -> list[Table]:
+    """What is left of every concept, what was to stay, CLIPScores, and the rest in one table."""
+    names = ", ".join(edit["name"] for edit in document["edits"])
+    several = len(document["edits"]) > 1
+    target = Table(*("edit",) * several, "asked for", "before", "after", "left", "seen after")
+    target.title = f"{names}: what is left of the concept"
+    for group in document["targets"]:
+        scored = group[group["scored_by"]]
+        target.add_row(
+            *(group["edit"],) * several,
+            group["title"],
+            _tight(figures.percent(scored["before"])),
+            _tight(figures.percent(scored["after"])),
+            figures.counted(group["left"]),
+            figures.seen(group["seen"]),
         )
+    kept = Table("what was to stay", "before", "after", "n", "drop in points", "worst class")
+    for group in document["retained"]:
+        kept.add_row(
+            group["title"],
+            _tight(figures.percent(group["before"])),
+            _tight(figures.percent(group["after"])),
+            str(group["n"]),
+            _tight(figures.points(group["drop"])),
+            figures.worst(group["worst_class"]) or "none fell",
+        )
+    clip = Table("CLIPScore", "before", "after", "after - before", "n")
+    for name, change in (document["clip_score"] or {}).items():
+        sides = (change["before"], change["after"], change["difference"])
+        clip.add_row(
+            name, *(_tight(figures.mean(side)) for side in sides), str(change["difference"]["n"])
+        )
+    tables = [table for table in (target, kept, clip) if table.row_count]
+    return [*tables, _frame_table(document)]
+
+
+def _frame_table(document: Mapping[str, Any]) -> Table:
+    """Empty prompt and judge."""
+    table = Table("", "found")
+    drift = document["empty_prompt"]
+    pictures = drift["pictures"]
+    table.add_row(
+        "empty prompt, embedding",
+        f"max {figures.exact(drift['max_abs'])}, relative {figures.exact(drift['relative'])}",
+    )
+    table.add_row(
+        "empty prompt, pictures",
+        f"{pictures['identical']} of {pictures['n']} identical, max {pictures['max']} of 255",
+    )
+    judge = document["judge"]
+    table.add_row("judged wrong before the edit", _wrong(judge["unedited"]))
+    views = judge["held_out"]["views"] if judge["held_out"] else {}
+    for view, attributes in views.items():
+        table.add_row(f"judged wrong, held-out renders {view}", _wrong(attributes))
     return table
+
+
+def _wrong(attributes: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"{name} {figures.counted(rate)}, {_tight(figures.percent(rate))}"
+        for name, rate in attributes.items()
+    )
+
+
+def _tight(figure: str) -> str:
+    """A figure that a narrow table breaks before its interval only."""
+    return figure.replace(", ", ",").replace(" %", "%")
 
 
 def model_table(document: Mapping[str, Any]) -> Table:

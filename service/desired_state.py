@@ -9,12 +9,13 @@ because the same content is the same revision.
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
 from edits.manifests import ConceptEdit, RevisionContent, load_directory
+from edits.publication import Gatekeeper
 from edits.store import Revision, RevisionStore
 from service import metrics
 from service.errors import describe
@@ -44,6 +45,7 @@ class DesiredState:
         folder: Path,
         store: RevisionStore,
         builder: SnapshotBuilder,
+        gatekeeper: Gatekeeper,
         *,
         replica: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -51,6 +53,7 @@ class DesiredState:
         self._folder = folder
         self._store = store
         self._builder = builder
+        self._gatekeeper = gatekeeper
         self._replica = replica
         self._clock = clock
         self._settled: str | None = None  # fingerprint of the files that need no more work
@@ -88,7 +91,7 @@ class DesiredState:
         head = self._store.head()
         if head is not None:
             _refuse_changed_without_new_version(edits, head)
-        content = content_of(edits, self._builder.fingerprint)
+        content = self._admitted(edits, RevisionContent() if head is None else head.content)
         if head is not None and head.digest == content.digest():
             return
         self._builder.build(content)  # what this model cannot carry is never published
@@ -99,6 +102,24 @@ class DesiredState:
             expected_head=None if head is None else head.number,
         )
         _log.info("published revision=%d edits=%d", revision.number, len(edits))
+
+    def _admitted(
+        self, edits: tuple[ConceptEdit, ...], published: RevisionContent
+    ) -> RevisionContent:
+        """The directory's set; what is new in it has passed the gate beside the rest of it.
+
+        An edit that is published already keeps what was chosen for it.
+        """
+        before = {edit.name: edit for edit in published.edits}
+        kept = tuple(edit for edit in edits if before.get(edit.name) == edit)
+        names = {edit.name for edit in kept}
+        content = RevisionContent(
+            kept, choices={name: c for name, c in published.choices.items() if name in names}
+        )
+        for edit in edits:
+            if edit.name not in names:
+                content = self._gatekeeper.admit(content, edit).content
+        return replace(content, fingerprint=self._builder.fingerprint if edits else "")
 
     def _failed(self, error: Exception) -> None:
         problem = describe(error)
@@ -112,11 +133,6 @@ class DesiredState:
             last_error=reason,
             last_error_at=self._clock(),
         )
-
-
-def content_of(edits: tuple[ConceptEdit, ...], fingerprint: str) -> RevisionContent:
-    """A content for this base model; the empty one fits every model."""
-    return RevisionContent(edits=edits, fingerprint=fingerprint if edits else "")
 
 
 def _files_fingerprint(folder: Path) -> str:

@@ -108,6 +108,7 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.FingerprintMismatch: (422, "fingerprint_mismatch"),
     library.ConceptUntraceable: (422, "concept_untraceable"),
     library.NonFinite: (422, "non_finite"),
+    library.GateRefused: (422, "gate_refused"),
     library.EditRefused: (422, "edit_refused"),
     library.TracePromptsInvalid: (422, "trace_prompts_invalid"),
     library.PipelineUntraceable: (422, "pipeline_untraceable"),

@@ -65,9 +65,7 @@ class ServedModel:
         dtype: torch.dtype = getattr(torch, settings.dtype)
         pipeline = load_pipeline(settings.model, device=str(device), dtype=dtype)
         defaults = ModelDefaults.read(Path(settings.model))
-        editor = Editor(
-            pipeline.text_encoder, pipeline.tokenizer, ordinary=defaults.ordinary_captions
-        )
+        editor = Editor(pipeline, ordinary=defaults.ordinary_captions)
         editor.warm(defaults.edit_sites)
         name = _public_name(settings.model)
         return cls(name, pipeline, editor, defaults, SizeLimits.of(pipeline), device, dtype)

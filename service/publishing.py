@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edits.errors import HeadMoved
+from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
+from edits.publication import Gatekeeper
 from edits.store import Revision, RevisionStore
 from service.activation import Activator
 from service.errors import DirectoryOwnsEdits, NotReady
@@ -28,6 +30,7 @@ class Published:
 
     revision: Revision
     built: BuiltContent
+    gate: GateReport | None  # None: nothing was added
     activation_seconds: float  # from the call of the store to the reference assignment
 
 
@@ -38,6 +41,7 @@ class Publisher:
         self,
         store: RevisionStore,
         builder: SnapshotBuilder,
+        gatekeeper: Gatekeeper,
         activator: Activator,
         reconciler: Reconciler,
         *,
@@ -45,13 +49,15 @@ class Publisher:
     ) -> None:
         self._store = store
         self._builder = builder
+        self._gatekeeper = gatekeeper
         self._activator = activator
         self._reconciler = reconciler
         self._directory_owns_edits = directory_owns_edits
 
-    def preview(self, edit: ConceptEdit) -> BuiltContent:
+    def preview(self, edit: ConceptEdit) -> tuple[BuiltContent, GateReport | None]:
         """The head's set with `edit`, computed and not published. Raises as `add` does."""
-        return self._builder.build(self._bound(self._head().content.with_edit(edit)))
+        admission = self._gatekeeper.admit(self._head().content, edit)
+        return self._builder.build(self._bound(admission.content)), admission.report
 
     def add(
         self, edit: ConceptEdit, *, author: str, expected_head: int | None, wait: float
@@ -59,11 +65,16 @@ class Publisher:
         """Publish the head's set with `edit` in it, and wait until this replica runs it.
 
         With `expected_head` another head is refused; without, the change is made again on the
-        head that won. Raises EditRefused, EditConflict, HeadMoved, StoreError, NotReady,
-        DirectoryOwnsEdits, or ActivationFailed after `wait` seconds.
+        head that won. Raises GateRefused, EditRefused, EditConflict, HeadMoved, StoreError,
+        NotReady, DirectoryOwnsEdits, or ActivationFailed after `wait` seconds.
         """
+
+        def admitted(content: RevisionContent) -> tuple[RevisionContent, GateReport | None]:
+            admission = self._gatekeeper.admit(content, edit)
+            return admission.content, admission.report
+
         return self._change(
-            lambda content: content.with_edit(edit),
+            admitted,
             author=author,
             reason=edit.metadata.reason or f"publish {edit.name}",
             expected_head=expected_head,
@@ -75,7 +86,7 @@ class Publisher:
     ) -> Published:
         """Publish the head's set without that edit. Raises EditNotFound, else as `add`."""
         return self._change(
-            lambda content: content.without_edit(name),
+            lambda content: (content.without_edit(name), None),
             author=author,
             reason=f"withdraw {name}",
             expected_head=expected_head,
@@ -90,11 +101,11 @@ class Publisher:
         revision = self._store.rollback(
             to, author=author, reason=reason or f"roll back to revision {to}"
         )
-        return self._follow(revision, built, started, wait)
+        return self._follow(revision, built, None, started, wait)
 
     def _change(
         self,
-        change: Callable[[RevisionContent], RevisionContent],
+        change: Callable[[RevisionContent], tuple[RevisionContent, GateReport | None]],
         *,
         author: str,
         reason: str,
@@ -104,7 +115,8 @@ class Publisher:
         self._require_store_mode()
         for attempt in range(1, _ATTEMPTS + 1):
             head = self._head()
-            built = self._builder.build(self._bound(change(head.content)))
+            content, gate = change(head.content)
+            built = self._builder.build(self._bound(content))
             started = time.perf_counter()
             try:
                 revision = self._store.publish_and_activate(
@@ -117,15 +129,20 @@ class Publisher:
                 if expected_head is not None or attempt == _ATTEMPTS:
                     raise
                 continue
-            return self._follow(revision, built, started, wait)
+            return self._follow(revision, built, gate, started, wait)
         raise AssertionError("unreachable")
 
     def _follow(
-        self, revision: Revision, built: BuiltContent, started: float, wait: float
+        self,
+        revision: Revision,
+        built: BuiltContent,
+        gate: GateReport | None,
+        started: float,
+        wait: float,
     ) -> Published:
         self._reconciler.wake()
         self._activator.wait_for(revision.number, wait)
-        return Published(revision, built, time.perf_counter() - started)
+        return Published(revision, built, gate, time.perf_counter() - started)
 
     def _head(self) -> Revision:
         head = self._store.head()

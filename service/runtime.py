@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from edits.evaluation.pictures import picture_check
 from edits.manifests import RevisionContent
+from edits.publication import Gatekeeper
 from edits.store import RevisionStore
 from service.activation import Activator
 from service.api.auth import FileTokens, GeneratedToken, Tokens
@@ -69,10 +71,17 @@ class Runtime:
             prompts,
             default_sites=model.defaults.edit_sites,
         )
+        gatekeeper = Gatekeeper(
+            model.editor,
+            default_sites=model.defaults.edit_sites,
+            pictures=picture_check(pipeline, model.defaults, settings.model),
+        )
         store = RevisionStore.open(settings.store_url)
         directory = None
         if settings.edits_dir is not None:
-            directory = DesiredState(settings.edits_dir, store, builder, replica=settings.replica)
+            directory = DesiredState(
+                settings.edits_dir, store, builder, gatekeeper, replica=settings.replica
+            )
         activator = Activator(
             store,
             builder,
@@ -92,7 +101,12 @@ class Runtime:
         )
         reconciler = Reconciler(activator, directory, poll_seconds=settings.poll_seconds)
         publisher = Publisher(
-            store, builder, activator, reconciler, directory_owns_edits=directory is not None
+            store,
+            builder,
+            gatekeeper,
+            activator,
+            reconciler,
+            directory_owns_edits=directory is not None,
         )
         trace_check = TraceCheck(model, settings.model)
         traces = TraceJobs(

@@ -7,7 +7,7 @@ result is immutable.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -29,12 +29,16 @@ _REMEMBERED_CONTENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class BuiltContent:
-    """A content composed for the loaded model: one text encoder for each policy."""
+    """A content composed for the loaded model: one text encoder for each policy.
+
+    `unets` holds the policies whose edits reach into the UNet; the others run the pristine one.
+    """
 
     content: RevisionContent
     digest: str
     encoders: Mapping[str, nn.Module]
-    reports: tuple[EditReport, ...]
+    unets: Mapping[str, nn.Module]
+    report: Callable[[str], tuple[EditReport, ...]]  # of one edit of the default policy
     seconds: float  # captions to edited weights and self-test, all policies
 
 
@@ -56,6 +60,11 @@ class ActiveSnapshot:
     def encoders(self) -> Mapping[str, nn.Module]:
         """Text encoder of each policy."""
         return self.built.encoders
+
+    @property
+    def unets(self) -> Mapping[str, nn.Module]:
+        """Edited UNets of the policies that have one."""
+        return self.built.unets
 
 
 class SnapshotBuilder:
@@ -102,21 +111,25 @@ class SnapshotBuilder:
         try:
             self._check_fingerprints(content)
             specs = {
-                edit.metadata.name: edit_spec(edit, self._default_sites) for edit in content.edits
+                edit.name: edit_spec(edit, self._default_sites, content.choices.get(edit.name))
+                for edit in content.edits
             }
             for spec in specs.values():
                 self._editor.check(spec)
             encoders: dict[str, nn.Module] = {}
-            reports: tuple[EditReport, ...] = ()
-            by_edits: dict[frozenset[str], nn.Module] = {frozenset(): self._pristine}
+            unets: dict[str, nn.Module] = {}
+            report: Callable[[str], tuple[EditReport, ...]] = _no_reports
+            by_edits: dict[frozenset[str], dict[str, nn.Module]] = {frozenset(): {}}
             for policy, names in sorted(content.policies.items()):
                 edits = frozenset(names)
                 if edits not in by_edits:
                     composition = self._editor.compose([specs[name] for name in sorted(edits)])
                     by_edits[edits] = self._editor.apply(composition)
                     if policy == "default":
-                        reports = composition.reports
-                encoders[policy] = by_edits[edits]
+                        report = composition.report
+                encoders[policy] = by_edits[edits].get("text_encoder", self._pristine)
+                if "unet" in by_edits[edits]:
+                    unets[policy] = by_edits[edits]["unet"]
             captions = ["", *(edit.spec.concept for edit in content.edits)]
             for policy, encoder in encoders.items():
                 self._self_test(policy, encoder, captions)
@@ -126,7 +139,14 @@ class SnapshotBuilder:
         seconds = time.perf_counter() - started
         metrics.EDITS.labels("ok").inc()
         metrics.EDIT_SECONDS.observe(seconds)
-        return BuiltContent(content, digest, MappingProxyType(encoders), reports, seconds)
+        return BuiltContent(
+            content,
+            digest,
+            MappingProxyType(encoders),
+            MappingProxyType(unets),
+            report,
+            seconds,
+        )
 
     def _check_fingerprints(self, content: RevisionContent) -> None:
         ours = self.fingerprint
@@ -143,3 +163,7 @@ class SnapshotBuilder:
         for caption in captions:
             if not torch.isfinite(self._prompts.encode(encoder, caption)).all():
                 raise NonFinite(f"policy {policy!r}: the edited encoder is not finite")
+
+
+def _no_reports(_name: str) -> tuple[EditReport, ...]:
+    return ()

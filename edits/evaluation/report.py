@@ -1,56 +1,30 @@
-"""Measure a model, or one edit of it: pictures drawn, judged and counted."""
+"""What `quickfix evaluate` writes: the unedited model's rates, and the report of an evaluation."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from edits.evaluation.drawing import Sampling, draw
-from edits.evaluation.judge import Judge, Verdict
-from edits.evaluation.prompts import PLAIN, Probe, object_probes, style_probes
-from edits.evaluation.rates import mean_drop, rate, rates_by_class, worst_drop
-from edits.method import Editor, EditSpec
+from edits.evaluation.document import evaluation_document
+from edits.evaluation.drawing import Sampling
+from edits.evaluation.judge import Judge
+from edits.evaluation.judge_card import JudgeCard
+from edits.evaluation.markdown import markdown_report
+from edits.evaluation.measure import measure
+from edits.evaluation.observe import observe
+from edits.evaluation.page import html_report
+from edits.evaluation.prompts import Probe, object_probes, style_probes
+from edits.evaluation.rates import rate, rates_by_class
+from edits.evaluation.result import EvaluationResult
+from edits.evaluation.scorer import ClipScorer
+from edits.evaluation.suite import Suite
+from edits.method import Editor, with_components
 
 JUDGE_FILE = "judge.safetensors"
 SCORER_FILE = "scorer.safetensors"
 
 Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class EditSuite:
-    """The pictures that an edit is judged by: first the target's, then every other class's."""
-
-    attribute: str
-    probes: tuple[Probe, ...]
-    target_count: int
-
-    @classmethod
-    def of(cls, judge: Judge, spec: EditSpec, *, targets: int, each: int, seed: int) -> "EditSuite":
-        """`targets` pictures of the concept and `each` of every other object and style.
-
-        Raises ValueError if the judge does not know the concept.
-        """
-        objects, colours = judge.classes["object"], judge.classes["colour"]
-        styles = judge.classes["style"][1:]
-        others = [name for name in objects if name != spec.concept]
-        other_styles = [name for name in styles if name != spec.concept]
-        if spec.concept in styles:
-            wanted = style_probes([spec.concept], objects, colours, each=targets, seed=seed)
-            attribute = "style"
-        elif spec.concept in objects:
-            wanted = object_probes([spec.concept], colours, each=targets, seed=seed)
-            attribute = "object"
-        else:
-            known = ", ".join((*objects, *styles))
-            raise ValueError(f"the judge does not know {spec.concept!r}; it knows {known}")
-        kept = (
-            *object_probes(others, colours, each=each, seed=seed + 10_000),
-            *style_probes(other_styles, others, colours, each=each, seed=seed + 20_000),
-        )
-        return cls(attribute, (*wanted, *kept), targets)
 
 
 def model_suite(judge: Judge, *, each: int, seed: int) -> tuple[Probe, ...]:
@@ -73,9 +47,8 @@ def evaluate_model(
     progress: Advance = lambda _drawn: None,
 ) -> dict[str, Any]:
     """Rates of the unedited model by attribute, and the weakest class of each, as JSON."""
-    verdicts = judge.look(
-        draw(pipeline, pipeline.text_encoder, probes, sampling, progress=progress)
-    )
+    seen = observe(pipeline, probes, sampling, judge, progress=progress)
+    verdicts = [seen[probe.key].verdict for probe in probes]
     document: dict[str, Any] = {"images": len(probes), **sampling.document()}
     for attribute in ("object", "style", "colour"):
         classes = rates_by_class(probes, verdicts, attribute)
@@ -87,58 +60,59 @@ def evaluate_model(
     return document
 
 
-def evaluate_edit(
+def evaluate_edits(
     pipeline: Any,
     editor: Editor,
     judge: Judge,
-    spec: EditSpec,
-    suite: EditSuite,
+    suite: Suite,
     sampling: Sampling,
     *,
+    model: str,
     progress: Advance = lambda _drawn: None,
-) -> dict[str, Any]:
-    """Rates before and after the edit, as JSON. Same prompts, seeds and judge on both sides."""
+) -> tuple[EvaluationResult, dict[str, str]]:
+    """Apply the suite's edits together and measure them; the scorer and the judge's card of `model`
+    are used if it ships them.
 
-    def judged(encoder: nn.Module) -> list[Verdict]:
-        return judge.look(draw(pipeline, encoder, suite.probes, sampling, progress=progress))
-
-    before = judged(pipeline.text_encoder)
-    after = judged(editor.apply(editor.compose([spec])))
-    n = suite.target_count
-    asked = suite.probes[:n]
-    target = {
-        "before": rate(asked, before[:n], suite.attribute).document(),
-        "after": rate(asked, after[:n], suite.attribute).document(),
-    }
-    if suite.attribute == "style":
-        target["object_after"] = rate(asked, after[:n], "object").document()
-    kept = list(zip(suite.probes[n:], before[n:], after[n:], strict=True))
-    plain = [entry for entry in kept if entry[0].wanted["style"] == PLAIN]
-    styled = [entry for entry in kept if entry[0].wanted["style"] != PLAIN]
-    return {
-        "name": spec.name,
-        "concept": spec.concept,
-        **sampling.document(),
-        "target": target,
-        "other_objects": _kept(plain, "object"),
-        "other_styles": _kept(styled, "style"),
+    Answers the result, and which weights and libraries made it. Raises EditRefused.
+    """
+    composition = editor.compose([subject.spec for subject in suite.subjects])
+    edited = with_components(pipeline, editor.apply(composition))
+    result = measure(
+        pipeline,
+        edited,
+        judge,
+        suite,
+        sampling,
+        scorer=load_scorer(model),
+        card=JudgeCard.read(Path(model) / JUDGE_FILE),
+        progress=progress,
+    )
+    libraries = ("torch", "diffusers", "transformers")
+    return result, {
+        "model": Path(model).name,
+        "base": editor.fingerprint,
+        "edited weights": composition.digest,
+        "libraries": ", ".join(f"{name} {version(name)}" for name in libraries),
     }
 
 
-def _kept(entries: list[tuple[Probe, Verdict, Verdict]], attribute: str) -> dict[str, Any]:
-    """What was not to change: rates on both sides, the mean drop of a class and the worst one."""
-    probes = [probe for probe, _, _ in entries]
-    before, after = [old for _, old, _ in entries], [new for _, _, new in entries]
-    old_rates = rates_by_class(probes, before, attribute)
-    new_rates = rates_by_class(probes, after, attribute)
-    drop, worst = worst_drop(old_rates, new_rates, ())
-    return {
-        "before": rate(probes, before, attribute).document(),
-        "after": rate(probes, after, attribute).document(),
-        "mean_drop": round(mean_drop(old_rates, new_rates, ()), 4),
-        "worst_drop": round(drop, 4),
-        "worst_class": worst,
+def write_report(
+    result: EvaluationResult, folder: Path, provenance: Mapping[str, Any] | None = None
+) -> tuple[Path, ...]:
+    """Write report.json, report.md and report.html, which needs no other file; answer their paths.
+
+    The folder is made if it is not there. Raises OSError if a file cannot be written.
+    """
+    document = evaluation_document(result, provenance)
+    texts = {
+        "report.json": json.dumps(document, indent=1) + "\n",
+        "report.md": markdown_report(document),
+        "report.html": html_report(document, result),
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return tuple(folder / name for name in texts)
 
 
 def load_judge(model: str) -> Judge:
@@ -147,3 +121,9 @@ def load_judge(model: str) -> Judge:
     if not path.is_file():
         raise FileNotFoundError(f"model {Path(model).name!r} ships no judge ({JUDGE_FILE})")
     return Judge.load(path)
+
+
+def load_scorer(model: str) -> ClipScorer | None:
+    """The CLIP scorer beside the model, None if it ships none."""
+    path = Path(model) / SCORER_FILE
+    return ClipScorer.load(path) if path.is_file() else None

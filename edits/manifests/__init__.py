@@ -5,11 +5,12 @@ from edits.manifests.catalog import catalog, catalog_entry
 from edits.manifests.directory import load_directory
 from edits.manifests.parse import load_manifest, parse_manifest
 from edits.manifests.revision import DEFAULT_POLICY, RevisionContent
-from edits.manifests.schema import Accept, ConceptEdit, Metadata, Method, Spec
+from edits.manifests.schema import Accept, Choice, ConceptEdit, Metadata, Method, Spec
 
 __all__ = [
     "DEFAULT_POLICY",
     "Accept",
+    "Choice",
     "ConceptEdit",
     "Metadata",
     "Method",

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from edits.errors import EditConflict, EditNotFound, FingerprintMismatch, ManifestInvalid
 from edits.manifests.canonical import canonical_json, digest
 from edits.manifests.parse import parse_manifest
-from edits.manifests.schema import ConceptEdit
+from edits.manifests.schema import Choice, ConceptEdit
 
 DEFAULT_POLICY = "default"
 
 _HEADER = {"apiVersion": "quickfix/v1", "kind": "RevisionContent"}
 _KEYS = {*_HEADER, "edits", "fingerprint", "policies"}
+_OPTIONAL_KEYS = {"choices"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{64})?")
 
@@ -27,6 +30,8 @@ _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{64})?")
 @dataclass(frozen=True, slots=True)
 class RevisionContent:
     """An immutable set of edits with its policies; `fingerprint` is the base model's, or "".
+
+    `choices` holds, by the edit's name, what was chosen for it where its manifest left it open.
 
     Edits are kept sorted by name, and so are the names inside a policy: two contents are equal
     exactly when they mean the same. Without a `default` policy, `default` is all edits.
@@ -38,6 +43,7 @@ class RevisionContent:
     edits: tuple[ConceptEdit, ...] = ()
     policies: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     fingerprint: str = ""
+    choices: Mapping[str, Choice] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         edits = tuple(sorted(self.edits, key=lambda edit: edit.name))
@@ -51,6 +57,13 @@ class RevisionContent:
                 {name: tuple(sorted(set(policies[name]))) for name in sorted(policies)}
             ),
         )
+        chosen = {name: self.choices[name] for name in sorted(self.choices)}
+        object.__setattr__(self, "choices", MappingProxyType(chosen))
+        if unknown := sorted(set(chosen) - set(everything)):
+            raise ManifestInvalid(
+                f"settings are chosen for edits that the revision lacks: {', '.join(unknown)}",
+                param="choices",
+            )
         self._check_edits()
         self._check_policies()
 
@@ -105,8 +118,10 @@ class RevisionContent:
         known = ", ".join(edit.name for edit in self.edits) or "none"
         raise EditNotFound(f"no edit {name!r:.80} is active; active: {known}", param="name")
 
-    def with_edit(self, edit: ConceptEdit) -> "RevisionContent":
+    def with_edit(self, edit: ConceptEdit, choice: Choice | None = None) -> "RevisionContent":
         """This content with `edit` added, or in place of a lower version of the same name.
+
+        `choice` is what was chosen for it.
 
         A new edit joins `default`, a mandatory one every policy. The same edit again changes
         nothing. Raises EditConflict when the version does not allow the change.
@@ -127,7 +142,10 @@ class RevisionContent:
             for policy, names in self.policies.items()
         }
         others = tuple(other for other in self.edits if other is not current)
-        return replace(self, edits=(*others, edit), policies=policies)
+        choices = {name: kept for name, kept in self.choices.items() if name != edit.name}
+        if choice is not None:
+            choices[edit.name] = choice
+        return replace(self, edits=(*others, edit), policies=policies, choices=choices)
 
     def without_edit(self, name: str) -> "RevisionContent":
         """This content without that edit, in every policy. Raises EditNotFound."""
@@ -139,13 +157,16 @@ class RevisionContent:
                 policy: tuple(kept for kept in names if kept != name)
                 for policy, names in self.policies.items()
             },
+            choices={kept: choice for kept, choice in self.choices.items() if kept != name},
         )
 
     def canonical_bytes(self) -> bytes:
         """The bytes that are stored, signed and digested."""
+        chosen = {name: choice.model_dump(mode="json") for name, choice in self.choices.items()}
         return canonical_json(
             {
                 **_HEADER,
+                **({"choices": chosen} if chosen else {}),
                 "edits": [edit.model_dump(mode="json", by_alias=True) for edit in self.edits],
                 "fingerprint": self.fingerprint,
                 "policies": {name: list(names) for name, names in self.policies.items()},
@@ -175,12 +196,16 @@ class RevisionContent:
             edits=tuple(parse_manifest(edit) for edit in document["edits"]),
             policies={name: tuple(names) for name, names in document["policies"].items()},
             fingerprint=document["fingerprint"],
+            choices={
+                name: _choice(name, chosen) for name, chosen in document.get("choices", {}).items()
+            },
         )
 
 
 def _has_shape(document: dict[str, Any]) -> bool:
     return (
-        set(document) == _KEYS
+        set(document) - _OPTIONAL_KEYS == _KEYS
+        and isinstance(document.get("choices", {}), dict)
         and all(document[key] == value for key, value in _HEADER.items())
         and isinstance(document["fingerprint"], str)
         and isinstance(document["edits"], list)
@@ -188,6 +213,15 @@ def _has_shape(document: dict[str, Any]) -> bool:
         and isinstance(document["policies"], dict)
         and all(_are_names(names) for names in document["policies"].values())
     )
+
+
+def _choice(name: str, document: object) -> Choice:
+    try:
+        return Choice.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("choices", name, *first["loc"]))
+        raise ManifestInvalid(f"{where}: {first['msg']}", param=where) from None
 
 
 def _are_names(names: object) -> bool:

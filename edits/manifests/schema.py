@@ -106,6 +106,8 @@ def _first_repeat(texts: Iterable[str]) -> str | None:
 
 ConceptText = Annotated[str, AfterValidator(_concept_text)]
 Rate = Annotated[float, Field(ge=0, le=1), AfterValidator(_unsigned_zero)]
+Weight = Annotated[float, Field(ge=0), AfterValidator(_unsigned_zero)]
+TokenMode = Literal["last", "last+pad"]
 Fingerprint = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
@@ -124,20 +126,38 @@ class Metadata(_Frozen):
 
 
 class Method(_Frozen):
-    """How the edit is computed. `sites` is a preset, one module path, or several."""
+    """How the edit is computed. `sites` is a preset, one site, or several; both may be patterns.
+
+    What is None is chosen when the edit is published (`Choice`), or is the preset's own.
+    """
 
     sites: Annotated[str | tuple[str, ...], BeforeValidator(_sites)] = "quickfix"
-    tokens: Literal["last", "last+pad"] = "last"
-    ridge: Annotated[float, Field(gt=0)] = 0.01
-    preserve_weight: Annotated[float, Field(ge=0), AfterValidator(_unsigned_zero)] = 0.03
+    tokens: TokenMode | None = None
+    ridge: Annotated[float, Field(gt=0)] | None = None
+    preserve_weight: Weight | None = None
+    pad_weight: Weight | None = None
     parity: bool = False
 
 
+class Choice(_Frozen):
+    """What was chosen for an edit that left it open: stored beside it, for every replica."""
+
+    tokens: TokenMode
+    ridge: Annotated[float, Field(gt=0)]
+    preserve_weight: Weight
+    pad_weight: Weight
+
+
 class Accept(_Frozen):
-    """The gate: rates in 0..1 that the edited model must not exceed; None is not checked."""
+    """The gate: rates in 0..1 that the edited model must not exceed; None is not checked.
+
+    The embeddings are always checked; `images` asks for pictures of the target besides, that many,
+    and as many of what is to stay.
+    """
 
     max_target_rate: Rate | None = None
     max_drop: Rate | None = None
+    images: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
 class Spec(_Frozen):

@@ -1,5 +1,6 @@
 """The closed-form edit: captions, tokens, keys, solver, and the editor that puts them together."""
 
+from edits.method.components import with_components
 from edits.method.editor import Composition, Editor
 from edits.method.fingerprint import weights_digest
 from edits.method.report import EditReport
@@ -17,4 +18,5 @@ __all__ = [
     "parse_sites",
     "resolve",
     "weights_digest",
+    "with_components",
 ]

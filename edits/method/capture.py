@@ -36,7 +36,11 @@ def capture_keys(encoder: nn.Module, site: Site, ids: Tensor) -> Tensor:
         handle.remove()
     if not keys:
         raise SiteUnknown(f"the text encoder never runs the layer of site {site}")
-    captured = keys[0].double()
-    if not torch.isfinite(captured).all():
+    return finite(keys[0], site).double()
+
+
+def finite(keys: Tensor, site: Site) -> Tensor:
+    """The keys themselves. Raises NonFinite."""
+    if not torch.isfinite(keys).all():
         raise NonFinite(f"the keys at site {site} contain NaN or infinity; check the model")
-    return captured
+    return keys

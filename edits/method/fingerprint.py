@@ -8,19 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edits.method.components import Components
 from edits.method.sites import OPTIONAL_LEVEL, Site
-from edits.method.tokens import CaptionTokenizer
 
 
-def model_fingerprint(encoder: nn.Module, tokenizer: CaptionTokenizer) -> str:
-    """`sha256:...` of the text encoder's tensors and of what decides a prompt's token ids.
+def model_fingerprint(components: Components) -> str:
+    """`sha256:...` of the CLIP text encoders' tensors and of what decides a prompt's token ids.
 
     Tensors count under their canonical names, so another transformers release answers the same.
     """
     hasher = hashlib.sha256()
-    state = {n.removeprefix(OPTIONAL_LEVEL): t for n, t in encoder.state_dict().items()}
-    _add_tensors(hasher, state)
-    hasher.update(json.dumps(tokenizer.identity(), sort_keys=True).encode())
+    for number, encoder in enumerate(components.encoders.values()):
+        if number:
+            hasher.update(f"encoder {number + 1}".encode())
+        state = {n.removeprefix(OPTIONAL_LEVEL): t for n, t in encoder.module.state_dict().items()}
+        _add_tensors(hasher, state)
+        hasher.update(json.dumps(encoder.tokenizer.identity(), sort_keys=True).encode())
     return f"sha256:{hasher.hexdigest()}"
 
 

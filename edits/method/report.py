@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from edits.method.rows import PairRows
 from edits.method.sites import Site
-from edits.method.solver import Rows
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,9 @@ class EditReport:
 
     residual: |W k - v| over the edit's keys, 0 is a perfect fit, 1 is no edit. preserve_drift:
     change of the preserved keys' outputs, whether or not the solve was told to keep them still.
-    empty_prompt_drift: the same for the empty prompt, the unconditional branch. seconds: captions
-    to weight, for all edits of the site together.
+    empty_prompt_drift: the same for the empty prompt, the unconditional branch, as it runs.
+    neighbours: names that were kept still because this edit would have moved them. seconds:
+    captions to weight, for all edits of the site together.
     """
 
     name: str
@@ -24,23 +25,30 @@ class EditReport:
     residual: float
     preserve_drift: float
     empty_prompt_drift: float
+    neighbours: tuple[str, ...]
     seconds: float
 
 
-def residual(edited: Tensor, pristine: Tensor, rows: Rows) -> float:
-    """|K W^T - V| / |K W0^T - V|, and 0 where the pristine weight fits already."""
-    return _ratio(
-        (rows.keys @ edited.T - rows.values).norm(), (rows.keys @ pristine.T - rows.values).norm()
-    )
+def residual(
+    edited: Tensor, pristine: Tensor, rows: PairRows, bias_rows: Tensor | None = None
+) -> float:
+    """|K W^T - V| / |K W0^T - V|, and 0 where the pristine weight fits already.
+
+    V = K' W0^T; with `bias_rows` (n, d_out) on top where `parity` counts the bias twice.
+    """
+    wanted = rows.steps.double() @ pristine.T
+    if bias_rows is not None:
+        wanted = wanted + bias_rows
+    return _ratio((rows.keys.double() @ (edited - pristine).T - wanted).norm(), wanted.norm())
 
 
-def drift(delta: Tensor, pristine: Tensor, keys: Tensor) -> float:
-    """|K D^T| / |K W0^T| over the rows of `keys` (n, d_in)."""
-    return _ratio((keys @ delta.T).norm(), (keys @ pristine.T).norm())
+def drift(before: Tensor, after: Tensor) -> float:
+    """|after - before| / |before|."""
+    return _ratio((after.double() - before.double()).norm(), before.double().norm())
 
 
 def gram_drift(delta: Tensor, pristine: Tensor, gram: Tensor) -> float:
-    """The same from the Gram matrix K^T K (d_in, d_in) alone; 0 if nothing is preserved."""
+    """|K D^T| / |K W0^T| from the Gram matrix K^T K (d_in, d_in); 0 if nothing is preserved."""
     moved, still = ((m @ gram * m).sum().clamp(min=0).sqrt() for m in (delta, pristine))
     return _ratio(moved, still)
 

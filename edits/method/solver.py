@@ -6,7 +6,9 @@ With D = W - W0 the edit minimises
 
 over the keys k_i (values v_i), the preserved keys p and the pinned keys n. Projecting every key on
 the complement of the pinned ones removes the constraint; what remains is a ridge regression of the
-residuals v_i - W0 k_i (paper, equations 8 and 9, is the case without p and n).
+residuals r_i = v_i - W0 k_i (paper, equations 8 and 9, is the case without p and n). Its solution
+D = sum_i r_i x_i^T is linear in the residuals: the responses x_i depend on the keys alone, so all
+layers that read the same keys share them.
 """
 
 from dataclasses import dataclass
@@ -28,15 +30,63 @@ class Rows:
     weights: Tensor
 
 
+def basis(pinned: Tensor) -> Tensor:
+    """Orthonormal rows (r, d_in) that span the pinned keys (n, d_in)."""
+    if not len(pinned):
+        return pinned
+    _, sizes, directions = torch.linalg.svd(pinned, full_matrices=False)
+    spanned: Tensor = directions[sizes > _RANK_TOLERANCE * sizes[0]]
+    return spanned
+
+
 def complement(pinned: Tensor) -> Tensor:
     """Projector (d_in, d_in) on the complement of the pinned keys (n, d_in)."""
+    spanned = basis(pinned)
     identity = torch.eye(pinned.shape[1], dtype=torch.float64, device=pinned.device)
-    if not len(pinned):
-        return identity
-    _, sizes, directions = torch.linalg.svd(pinned, full_matrices=False)
-    basis = directions[sizes > _RANK_TOLERANCE * sizes[0]]
-    projector: Tensor = identity - basis.T @ basis
-    return projector
+    return identity - spanned.T @ spanned
+
+
+def respond(
+    keys: Tensor,
+    *,
+    ridge: float,
+    preserved_gram: Tensor | None = None,
+    projector: Tensor | None = None,
+) -> Tensor:
+    """The responses x_i (n, d_in) to weighted keys sqrt(w_i) k_i (n, d_in), float64.
+
+    preserved_gram: sum_p mu p p^T (d_in, d_in). projector: from `complement`. Solved by Cholesky in
+    the smaller of rows and features; raises NonFinite.
+    """
+    if projector is not None:
+        keys = keys @ projector
+    if preserved_gram is None and len(keys) <= keys.shape[1]:
+        system = keys @ keys.T
+        system.diagonal().add_(ridge)
+        responses = _cholesky_solve(system, keys)
+    else:
+        system = _system(keys.T @ keys, ridge, preserved_gram, projector)
+        responses = _cholesky_solve(system, keys.T).T
+    return _still(responses, projector)
+
+
+def respond_to_moments(
+    gram: Tensor,
+    cross: Tensor,
+    *,
+    ridge: float,
+    preserved_gram: Tensor | None = None,
+    projector: Tensor | None = None,
+) -> Tensor:
+    """sum_i s_i x_i^T (m, d_in) for many rows, from their sums alone.
+
+    gram: sum_i w_i k_i k_i^T (d_in, d_in). cross: sum_i w_i s_i k_i^T (m, d_in), where s_i is what
+    the residual r_i is linear in. Raises NonFinite.
+    """
+    if projector is not None:
+        gram, cross = projector @ gram @ projector, cross @ projector
+    system = _system(gram, ridge, preserved_gram, projector)
+    return _still(_cholesky_solve(system, cross.T).T, projector)
 
 
 def solve(
@@ -47,35 +97,41 @@ def solve(
     preserved_gram: Tensor | None = None,
     projector: Tensor | None = None,
 ) -> Tensor:
-    """The delta D (d_out, d_in) in float64.
+    """The delta D (d_out, d_in) in float64 of one layer; W0 is `weight` (d_out, d_in).
 
-    weight: W0 (d_out, d_in). preserved_gram: sum_p mu p p^T (d_in, d_in). projector: from
-    `complement`. Solved by Cholesky in the smaller of rows and features; raises NonFinite.
+    Raises NonFinite.
     """
-    pristine = weight.double()
     scale = rows.weights.sqrt()[:, None]
-    residuals = scale * (rows.values - rows.keys @ pristine.T)
-    keys = scale * rows.keys
+    residuals = scale * (rows.values - rows.keys @ weight.double().T)
+    responses = respond(
+        scale * rows.keys, ridge=ridge, preserved_gram=preserved_gram, projector=projector
+    )
+    return _finite(residuals.T @ responses)
+
+
+def _system(
+    gram: Tensor, ridge: float, preserved_gram: Tensor | None, projector: Tensor | None
+) -> Tensor:
+    system = gram.clone()
+    if preserved_gram is not None:
+        still = preserved_gram if projector is None else projector @ preserved_gram @ projector
+        system += still
+    system.diagonal().add_(ridge)
+    return system
+
+
+def _still(responses: Tensor, projector: Tensor | None) -> Tensor:
     if projector is not None:
-        keys = keys @ projector
-    if preserved_gram is None and len(keys) <= keys.shape[1]:
-        system = keys @ keys.T
-        system.diagonal().add_(ridge)
-        delta = (keys.T @ _cholesky_solve(system, residuals)).T
-    else:
-        system = keys.T @ keys
-        if preserved_gram is not None:
-            gram = preserved_gram
-            system = system + (gram if projector is None else projector @ gram @ projector)
-        system.diagonal().add_(ridge)
-        delta = _cholesky_solve(system, keys.T @ residuals).T
-    if projector is not None:
-        delta = delta @ projector  # once more: rounding must not leak into the pinned directions
-    if not torch.isfinite(delta).all():
+        responses = responses @ projector  # once more: rounding must not reach the pinned keys
+    return _finite(responses)
+
+
+def _finite(solution: Tensor) -> Tensor:
+    if not torch.isfinite(solution).all():
         raise NonFinite(
             "the solution contains NaN or infinity; raise the ridge", param="spec.method.ridge"
         )
-    return delta.contiguous()
+    return solution.contiguous()
 
 
 def _cholesky_solve(system: Tensor, right: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,15 @@ from edits.method.captions import Caption
 
 @dataclass(frozen=True)
 class Tokens:
-    """`ids` (positions,) padded to the encoder's length; `last`: the last subject token's place."""
+    """`ids` up to and with end-of-text, not padded; `last`: the last subject token's place."""
 
-    ids: Tensor
+    ids: tuple[int, ...]
     last: int
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The ids up to the last subject token: under a causal mask its key depends on no more."""
+        return self.ids[: self.last + 1]
 
 
 class CaptionTokenizer:
@@ -31,32 +37,73 @@ class CaptionTokenizer:
         self._tokenizer = copy.deepcopy(tokenizer)  # the caller's threads do not take our lock
         self._lock = threading.Lock()
 
-    def __call__(self, caption: Caption, *, field: str = "spec.concept") -> Tokens:
+    def __call__(self, captions: Sequence[Caption], *, field: str = "spec.concept") -> list[Tokens]:
         """Tokenise; `field` is the manifest's field that an error names.
 
-        Raises ConceptUntraceable if the caption is too long, or if its subject has no token of its
+        Raises ConceptUntraceable if a caption is too long, or if its subject has no token of its
         own or holds the start or the end of a text.
         """
+        if not captions:
+            return []
         with self._lock:
             encoded = self._tokenizer(
-                caption.text,
-                padding="max_length",
+                [caption.text for caption in captions],
+                padding=False,
                 truncation=False,
                 return_offsets_mapping=True,
-                return_attention_mask=True,
             )
-        ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        limit = self._tokenizer.model_max_length
-        if sum(mask) > limit:
+        rows = zip(captions, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [self._tokens(caption, ids, spans, field) for caption, ids, spans in rows]
+
+    def fits(self, captions: Sequence[Caption]) -> list[bool]:
+        """Whether each caption is within what the encoder reads."""
+        # A token is at least one byte: most captions need not be tokenised to know that they fit.
+        if all(len(c.text.encode()) <= self.positions - 2 for c in captions):
+            return [True] * len(captions)
+        with self._lock:
+            encoded = self._tokenizer([c.text for c in captions], padding=False, truncation=False)
+        return [len(ids) <= self.positions for ids in encoded["input_ids"]]
+
+    def empty(self) -> Tensor:
+        """Token ids (positions,) of the empty prompt, the unconditional branch of guidance."""
+        with self._lock:
+            ids = self._tokenizer("", padding="max_length", truncation=False)["input_ids"]
+        return torch.tensor(ids)
+
+    def padded(self, tokens: Sequence[Tokens]) -> Tensor:
+        """Token ids (captions, positions), as the pipeline pads a prompt."""
+        limit, pad = self.positions, self._tokenizer.pad_token_id
+        return torch.tensor([[*t.ids, *(pad,) * (limit - len(t.ids))] for t in tokens])
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the encoder reads, start and end of text counted."""
+        return int(self._tokenizer.model_max_length)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a prompt's ids, for the base model's fingerprint: vocabulary and padding."""
+        with self._lock:
+            return {
+                "vocabulary": self._tokenizer.get_vocab(),
+                "start": self._tokenizer.bos_token_id,
+                "end": self._tokenizer.eos_token_id,
+                "padding": self._tokenizer.pad_token_id,
+                "positions": self._tokenizer.model_max_length,
+            }
+
+    def _tokens(
+        self, caption: Caption, ids: list[int], spans: list[tuple[int, int]], field: str
+    ) -> Tokens:
+        if len(ids) > self.positions:
             raise ConceptUntraceable(
-                f"caption {caption.text!r} has {sum(mask)} tokens and the encoder reads {limit}; "
-                f"shorten {caption.subject!r}",
+                f"caption {caption.text!r} has {len(ids)} tokens and the encoder reads "
+                f"{self.positions}; shorten {caption.subject!r}",
                 param=field,
             )
         inside = [
             position
-            for position, (start, stop) in enumerate(encoded["offset_mapping"])
-            if mask[position] and start < caption.stop and stop > caption.start and stop > start
+            for position, (start, stop) in enumerate(spans)
+            if start < caption.stop and stop > caption.start and stop > start
         ]
         if not inside:
             raise ConceptUntraceable(
@@ -69,21 +116,4 @@ class CaptionTokenizer:
                 f"{caption.subject!r} holds the start or the end of a text; name it in words",
                 param=field,
             )
-        return Tokens(torch.tensor(ids), inside[-1])
-
-    def empty(self) -> Tensor:
-        """Token ids (positions,) of the empty prompt, the unconditional branch of guidance."""
-        with self._lock:
-            ids = self._tokenizer("", padding="max_length", truncation=False)["input_ids"]
-        return torch.tensor(ids)
-
-    def identity(self) -> dict[str, Any]:
-        """What decides a prompt's ids, for the base model's fingerprint: vocabulary and padding."""
-        with self._lock:
-            return {
-                "vocabulary": self._tokenizer.get_vocab(),
-                "start": self._tokenizer.bos_token_id,
-                "end": self._tokenizer.eos_token_id,
-                "padding": self._tokenizer.pad_token_id,
-                "positions": self._tokenizer.model_max_length,
-            }
+        return Tokens(tuple(ids), inside[-1])

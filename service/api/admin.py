@@ -67,8 +67,8 @@ def publish_edit(
     edit = parse_manifest(body)
     note(request, target=f"{edit.name}@{edit.version}", reason=edit.metadata.reason)
     if dry_run:
-        built = runtime.publisher.preview(edit)
-        report = edit_report(edit.name, built.reports, built.seconds)
+        built, gate = runtime.publisher.preview(edit)
+        report = edit_report(edit.name, built, gate)
         return JSONResponse(
             {"dry_run": True, "name": edit.name, "digest": built.digest, "report": report}
         )
@@ -166,7 +166,7 @@ def _answer(
     note(request, revision=revision.number)
     report = None
     if name is not None and any(edit.name == name for edit in built.content.edits):
-        report = edit_report(name, built.reports, built.seconds)
+        report = edit_report(name, built, published.gate)
     answer = EditAnswer(
         revision=revision.number,
         digest=revision.digest,

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edits.method import EditReport
+from edits.evaluation.gate import GateReport
 from service.errors import RequestInvalid
 from service.generation.request import GenerationRequest
 from service.model import ServedModel, SizeLimits
+from service.snapshot import BuiltContent
 
 __all__ = [
     "EditAnswer",
@@ -157,11 +158,18 @@ class EditAnswer(_Strict):
     activation_ms: float
 
 
-def edit_report(name: str, reports: tuple[EditReport, ...], seconds: float) -> dict[str, Any]:
-    """What was computed for one edit; `edit_ms` is captions to swapped weight, all edits."""
-    own = [report for report in reports if report.name == name]
+def edit_report(name: str, built: BuiltContent, gate: GateReport | None) -> dict[str, Any]:
+    """What was computed for one edit; `edit_ms` is captions to swapped weight, all edits.
+
+    `chosen` are the settings that the manifest left open, `gate` is what was found before it was
+    published; both are None where there is nothing to say.
+    """
+    own = built.report(name)
+    chosen = built.content.choices.get(name)
     return {
-        "edit_ms": round(seconds * 1000, 3),
+        "edit_ms": round(built.seconds * 1000, 3),
+        "chosen": None if chosen is None else chosen.model_dump(mode="json"),
+        "gate": None if gate is None else gate.document(),
         "rows": sum(report.rows for report in own),
         "residual": max((report.residual for report in own), default=0.0),
         "preserve_drift": max((report.preserve_drift for report in own), default=0.0),
@@ -173,6 +181,7 @@ def edit_report(name: str, reports: tuple[EditReport, ...], seconds: float) -> d
                 "residual": report.residual,
                 "preserve_drift": report.preserve_drift,
                 "empty_prompt_drift": report.empty_prompt_drift,
+                "neighbours": list(report.neighbours),
             }
             for report in own
         ],

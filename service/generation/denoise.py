@@ -18,7 +18,10 @@ __all__ = ["Denoiser"]
 
 
 class Denoiser:
-    """Draws latents from a seed and embeddings. Not thread-safe: one thread owns the UNet."""
+    """Draws latents from a seed and embeddings. Not thread-safe: one thread owns the UNet.
+
+    `unet` is the pristine one; a run may be given an edited one in its place.
+    """
 
     def __init__(self, unet: Any, scheduler: Any, *, vae_scale_factor: int) -> None:
         self._unet = unet
@@ -36,6 +39,7 @@ class Denoiser:
         guidance_scale: float,
         width: int,
         height: int,
+        unet: Any = None,
         before_step: Callable[[], None] = lambda: None,
         after_step: Callable[[float], None] = lambda _seconds: None,
     ) -> Tensor:
@@ -46,6 +50,7 @@ class Denoiser:
         stop; `after_step` gets the step's seconds, on a GPU those until its work is queued.
         Raises GenerationFailed when the result is not finite.
         """
+        unet = self._unet if unet is None else unet
         scheduler = self._fresh_scheduler()
         scheduler.set_timesteps(steps, device=prompt.device)
         # Drawn on the CPU whatever the device: the seed means the same image everywhere.
@@ -58,9 +63,7 @@ class Denoiser:
             started = time.perf_counter()
             branches = latents if unconditional is None else torch.cat([latents] * 2)
             branches = scheduler.scale_model_input(branches, timestep)
-            noise = self._unet(
-                branches, timestep, encoder_hidden_states=embeddings, return_dict=False
-            )[0]
+            noise = unet(branches, timestep, encoder_hidden_states=embeddings, return_dict=False)[0]
             if unconditional is not None:
                 without, with_prompt = noise.chunk(2)
                 noise = without + guidance_scale * (with_prompt - without)

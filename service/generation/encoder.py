@@ -1,4 +1,4 @@
-"""Prompt to embeddings, exactly as StableDiffusionPipeline.encode_prompt gives them."""
+"""Prompt to embeddings: of its normal spelling, those of StableDiffusionPipeline.encode_prompt."""
 
 import threading
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edits.method.text import normalise
 from service.errors import RequestInvalid
 
 __all__ = ["PromptEncoder"]
@@ -13,6 +14,9 @@ __all__ = ["PromptEncoder"]
 
 class PromptEncoder:
     """Tokenises with the pipeline's own tokenizer; the text encoder is an argument of each call.
+
+    Prompts are spelt as the captions of edits are (`edits.method.text`), so that no disguise of a
+    removed name gets past its edit.
 
     Thread-safe: fast tokenizers raise "Already borrowed" when two threads use one.
     """
@@ -29,9 +33,13 @@ class PromptEncoder:
         return int(self._tokenizer.model_max_length) - 2
 
     def check(self, prompt: str, *, param: str) -> None:
-        """Raise RequestInvalid for a prompt over the token limit: it is never cut silently."""
+        """Raise RequestInvalid for a prompt over the token limit: it is never cut silently.
+
+        Counted are the tokens that `encode` reads, those of the normal spelling.
+        """
+        text = normalise(prompt)
         with self._lock:
-            count = len(self._tokenizer(prompt, add_special_tokens=False).input_ids)
+            count = len(self._tokenizer(text, add_special_tokens=False).input_ids)
         if count > self.token_limit:
             raise RequestInvalid(
                 f"{param} has {count} tokens; this model takes at most {self.token_limit}",
@@ -41,9 +49,10 @@ class PromptEncoder:
     @torch.inference_mode()
     def encode(self, text_encoder: nn.Module, prompt: str) -> Tensor:
         """Last hidden state of `prompt`, shape (1, positions, features)."""
+        text = normalise(prompt)
         with self._lock:
             inputs = self._tokenizer(
-                prompt,
+                text,
                 padding="max_length",
                 max_length=self._tokenizer.model_max_length,
                 truncation=True,  # the self-test's captions; requests have passed `check`

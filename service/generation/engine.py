@@ -184,6 +184,7 @@ class Engine:
                 guidance_scale=request.guidance_scale,
                 width=request.width,
                 height=request.height,
+                unet=snapshot.unets.get(request.policy),
                 before_step=job.check,
                 after_step=metrics.STEP_SECONDS.observe,
             )

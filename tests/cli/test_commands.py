@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from edits.cli import app, main
-from edits.errors import StoreUnavailable
+from edits.errors import GateRefused, StoreUnavailable
+from edits.export.artefact import read_artefact
+from edits.loading import load_pipeline
 from edits.manifests import catalog_entry
 from edits.store import RevisionStore
 
@@ -30,7 +31,9 @@ def run(*words: str) -> dict[str, object]:
 def test_publish_does_not_move_the_head_and_activate_does(store):
     published = run("publish", "remove-pistol", "--store", store, "--author", "ops")
     assert run("status", "--store", store)["head"] is None
-    assert run("activate", str(published["revision"]), "--store", store) == published
+    assert published["gate"]["embeddings"]["target"]["hits"] == 0
+    activated = run("activate", str(published["revision"]), "--store", store)
+    assert activated == {key: published[key] for key in ("revision", "digest")}
     status = run("status", "--store", store)
     assert status["head"] == published["revision"]
     assert status["edits"] == ["remove-pistol@1"]
@@ -59,7 +62,7 @@ def test_the_first_publish_makes_the_default_store_and_a_named_one_needs_its_fol
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    run("publish", "remove-beer")
+    run("publish", "remove-beer", "--model", MODEL)
     assert run("activate", "1")["revision"] == 1
     typo = f"sqlite:///{tmp_path / 'no-such-folder' / 'quickfix.db'}"
     assert isinstance(
@@ -72,9 +75,32 @@ def test_edit_reports_the_fit_and_writes_the_weight(tmp_path):
     report = run("edit", "remove-pistol", "--model", MODEL, "--out", str(out))
     (site,) = report["sites"]
     assert site["residual"] < 0.3
-    assert site["empty_prompt_drift"] < 1e-6
-    weights = load_file(out)
-    assert {name: tuple(w.shape) for name, w in weights.items()} == {site["site"]: (128, 128)}
+    assert site["empty_prompt_drift"] == 0.0
+    assert report["settings"].keys() == {"tokens", "ridge", "preserve_weight", "pad_weight"}
+    assert report["not_covered"] == []
+    weights = read_artefact(out, load_pipeline(MODEL))
+    assert {str(s): tuple(w.shape) for s, w in weights.items()} == {site["site"]: (128, 128)}
+    assert out.stat().st_size < 128 * 1024
+
+
+@pytest.mark.parametrize(
+    ("spec", "param", "words"),
+    [
+        ({"method": {"ridge": 1e9}}, "spec.accept.max_target_rate", "captions read as the concept"),
+        ({"concept": "cat", "aliases": [], "anchor": "kitten"}, "spec.anchor", "are one thing"),
+    ],
+)
+def test_publish_refuses_what_does_not_pass_the_gate(store, tmp_path, spec, param, words):
+    manifest = catalog_entry("remove-pistol").model_dump(mode="json", by_alias=True)
+    manifest["spec"] |= spec
+    path = tmp_path / "edit.json"
+    path.write_text(json.dumps(manifest))
+    result = CliRunner().invoke(app, ["publish", str(path), "--model", MODEL, "--store", store])
+    assert isinstance(result.exception, GateRefused)
+    assert result.exception.param == param
+    assert words in result.exception.message
+    with RevisionStore.open(store) as log:
+        assert list(log.revisions()) == []
 
 
 def test_evaluate_without_a_manifest_judges_the_model():

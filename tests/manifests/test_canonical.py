@@ -128,9 +128,10 @@ def test_the_canonical_form_is_pinned_byte_for_byte(pistol):
     assert data == (
         b'{"apiVersion":"quickfix/v1","kind":"ConceptEdit","metadata":{"name":"remove-pistol",'
         b'"owner":"trust-and-safety","reason":"weapons policy 4.2","version":1},"spec":{"accept":'
-        b'{"max_drop":0.03,"max_target_rate":0.05},"aliases":["gun","handgun"],"anchor":"toy",'
-        b'"base":null,"concept":"pistol","mandatory":false,"method":{"parity":false,'
-        b'"preserve_weight":0.03,"ridge":0.01,"sites":"quickfix","tokens":"last"},'
+        b'{"images":0,"max_drop":0.03,"max_target_rate":0.05},"aliases":["gun","handgun"],"anchor":"toy",'
+        b'"base":null,"concept":"pistol","mandatory":false,"method":{"pad_weight":null,'
+        b'"parity":false,"preserve_weight":null,"ridge":0.01,"sites":"quickfix",'
+        b'"tokens":"last"},'
         b'"preserve":["knife","robot"],"type":"object"}}'
     )
     assert digest(data) == f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -138,7 +139,7 @@ def test_the_canonical_form_is_pinned_byte_for_byte(pistol):
 
 def test_a_default_written_out_means_the_same_as_a_default_left_out(pistol):
     short = parse_manifest(pistol)
-    pistol["spec"]["method"] |= {"parity": False, "preserve_weight": 0.03}
+    pistol["spec"]["method"] |= {"parity": False, "preserve_weight": None}
     pistol["spec"]["mandatory"] = False
     assert canonical_bytes(parse_manifest(pistol)) == canonical_bytes(short)
 

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from edits.errors import EditConflict, EditNotFound, FingerprintMismatch, ManifestInvalid
-from edits.manifests import RevisionContent, canonical_json, parse_manifest
+from edits.manifests import Choice, RevisionContent, canonical_json, parse_manifest
 
 BASE = "sha256:" + "a" * 64
 OTHER_BASE = "sha256:" + "b" * 64
+CHOICE = {"tokens": "last", "ridge": 0.1, "preserve_weight": 1.0, "pad_weight": 0.5}
 
 
 def edit(name, version=1, concept=None, **spec):
@@ -164,7 +165,11 @@ def variants():
         "policy of numbers": altered(policies={"art": [1]}),
         "policy dropped a mandatory edit": altered(policies={"art": ["b"]}),
         "fingerprint no text": altered(fingerprint=1),
-        "not finite": data.replace(b'"ridge":0.01', b'"ridge":NaN', 1),
+        "choices no mapping": altered(choices=[]),
+        "choice for no edit": altered(choices={"nobody": CHOICE}),
+        "choice with a ridge of 0": altered(choices={"a": CHOICE | {"ridge": 0.0}}),
+        "choice without a ridge": altered(choices={"a": {"tokens": "last"}}),
+        "not finite": data.replace(b'"ridge":null', b'"ridge":NaN', 1),
         "deep": b"[" * 100_000,
         "not UTF-8": data.replace(b"mandatory", b"\xff", 1),
     }
@@ -181,3 +186,16 @@ def test_bytes_of_an_older_version_that_lacked_a_field_are_still_read():
     document = json.loads(content.canonical_bytes())
     del document["edits"][0]["spec"]["mandatory"]
     assert RevisionContent.from_bytes(canonical_json(document)) == content
+
+
+def test_what_was_chosen_for_an_edit_stays_beside_it_and_leaves_with_it():
+    choice = Choice(**CHOICE)
+    content = RevisionContent((edit("a"),), fingerprint=BASE).with_edit(edit("b"), choice)
+    assert content.choices == {"b": choice}
+    assert RevisionContent.from_bytes(content.canonical_bytes()) == content
+    assert content.with_edit(edit("b"), None) is content, "the same edit again changes nothing"
+    assert content.with_edit(edit("b", 2)).choices == {}
+    without = content.without_edit("b")
+    assert without.choices == {}
+    assert b"choices" not in without.canonical_bytes()
+    assert content.digest() != content.with_edit(edit("b", 2), choice).digest()

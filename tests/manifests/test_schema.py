@@ -23,7 +23,8 @@ def test_the_contract_example_is_accepted_with_defaults_filled_in(pistol):
     )
     assert edit.spec.aliases == ("gun", "handgun")
     assert edit.spec.method == Method(sites="quickfix", tokens="last", ridge=0.01)
-    assert edit.spec.method.preserve_weight == 0.03
+    assert edit.spec.method.preserve_weight is None
+    assert edit.spec.accept.images == 0
     assert (edit.spec.base, edit.spec.mandatory, edit.spec.method.parity) == (None, False, False)
 
 

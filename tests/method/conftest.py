@@ -47,7 +47,7 @@ def pipeline(pristine):
 
 @pytest.fixture
 def editor(pipeline):
-    return Editor(pipeline.text_encoder, pipeline.tokenizer, ordinary=ORDINARY)
+    return Editor(pipeline, ordinary=ORDINARY)
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from edits.method.captions import (
     caption_pairs,
     fill,
     mentions,
+    naming,
     ordinary_names,
+    plural,
     preserve_captions,
 )
 
@@ -17,8 +19,9 @@ from edits.method.captions import (
 def test_every_template_marks_the_subject_and_nothing_else(kind):
     for template in (*TEMPLATES[kind], *PRESERVE_TEMPLATES):
         caption = fill(template, "owl {x} {}")
-        assert caption.subject == "owl {x} {}"
-        assert caption.text.count("owl") == 1
+        assert caption.subject == (plural("owl {x} {}") if "{xs}" in template else "owl {x} {}")
+        assert caption.text[caption.stop :].count("owl") == 0, "the last one is the subject"
+        assert "{ax}" not in caption.text
 
 
 def test_the_article_fits_the_name():
@@ -30,8 +33,9 @@ def test_pairs_cover_every_name_in_every_template():
     spec = EditSpec("e", "pistol", "toy", aliases=("gun", "handgun"))
     pairs = caption_pairs(spec)
     assert len(pairs) == 3 * len(TEMPLATES["object"])
-    assert {pair.concept.subject for pair in pairs} == {"pistol", "gun", "handgun"}
-    assert {pair.anchor.subject for pair in pairs} == {"toy"}
+    singular = {"pistol", "gun", "handgun"}
+    assert {p.concept.subject for p in pairs} == singular | {f"{name}s" for name in singular}
+    assert {pair.anchor.subject for pair in pairs} == {"toy", "toys"}
     assert pairs[1].concept.text == "a photo of pistol"
     assert pairs[1].anchor.text == "a photo of toy"
 
@@ -79,3 +83,28 @@ def test_ordinary_names_are_short_plain_and_without_repeats():
     assert len(set(names)) == len(names)
     assert all(name == name.lower().strip() and 2 < len(name) <= 20 for name in names)
     assert {"cat", "car", "red", "oil painting"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "several"), [("knife", "knives"), ("mug of beer", "mugs of beer"), ("fish", "fish")]
+)
+def test_the_plural_is_that_of_the_noun(name, several):
+    assert plural(name) == several
+
+
+def test_a_name_that_stands_twice_is_keyed_where_it_stands_last():
+    caption = fill("{ax} and one more {x}", "owl")
+    assert caption.text == "an owl and one more owl"
+    assert caption.start == len("an owl and one more ")
+
+
+def test_names_are_spelt_as_a_tokenizer_reads_them():
+    assert fill("a {x}", "p\u0456st\u043el").text == "a pistol"
+
+
+def test_naming_finds_what_mentions_finds():
+    texts = ["a pistol", "two pistols", "van  gogh's tree", "a c++ book", "hand-gun", "++"]
+    names = ["pistol", "van gogh", "c++", "gun", "++"]
+    expected = tuple(t for t in texts if any(mentions(t, n) for n in names))
+    assert naming(texts, names) == expected
+    assert expected == ("a pistol", "van  gogh's tree", "a c++ book", "hand-gun", "++")

@@ -1,23 +1,23 @@
+"""Captured keys: what is kept, what is merged, what is preserved."""
+
 import pytest
 import torch
 
 from edits.errors import ConceptUntraceable
-from edits.method import QUICKFIX
-from edits.method.captions import fill, preserve_captions
+from edits.method import QUICKFIX, EditSpec
+from edits.method.captions import caption_pairs, preserve_captions
+from edits.method.capture import capture_keys
+from edits.method.components import PROMPT, Components
 from edits.method.keys import KeyCache
-from edits.method.tokens import CaptionTokenizer
 from tests.tiny_pipeline import HIDDEN, POSITIONS
 
 from .conftest import ORDINARY
-
-CAPTION_BYTES = POSITIONS * HIDDEN * 8
 
 
 @pytest.fixture
 def cache(pipeline):
     def make(ordinary=ORDINARY, **options):
-        tokenizer = CaptionTokenizer(pipeline.tokenizer)
-        return KeyCache(pipeline.text_encoder, tokenizer, ordinary, **options)
+        return KeyCache(Components(pipeline), ordinary, **options)
 
     return make
 
@@ -26,87 +26,130 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def brute_gram(keys, names):
-    captured = keys.of(QUICKFIX, [c for name in names for c in preserve_captions(name)])
-    stacked = torch.cat([key for key, _ in captured])
-    return stacked.T @ stacked
+def whole_keys(pipeline, texts):
+    ids = pipeline.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    return capture_keys(pipeline.text_encoder, QUICKFIX, ids)
 
 
-def test_keys_come_back_in_the_order_asked_repeats_included(cache):
+def last_of(pipeline, caption):
+    """The last subject token's place, counted without offsets."""
+    return len(pipeline.tokenizer(caption.text[: caption.stop]).input_ids) - 2
+
+
+def moments(keys, steps):
+    return keys.T @ keys, steps.T @ keys
+
+
+@pytest.mark.parametrize("tokens", ["last", "last+pad"])
+def test_rows_have_the_moments_of_a_full_pass_over_every_caption(pipeline, cache, tokens):
+    """Captions are cut, equal beginnings run once and rows are merged: nothing may change."""
+    spec = EditSpec("e", "pistol", "toy", aliases=("van gogh",), tokens=tokens, pad_weight=0.5)
+    pairs = caption_pairs(spec)
+    keys, steps = [], []
+    concepts = whole_keys(pipeline, [p.concept.text for p in pairs])
+    anchors = whole_keys(pipeline, [p.anchor.text for p in pairs])
+    for pair, concept, anchor in zip(pairs, concepts, anchors, strict=True):
+        last, to = last_of(pipeline, pair.concept), last_of(pipeline, pair.anchor)
+        count = POSITIONS - 1 - last
+        places = [0] if tokens == "last" else [0, *(p for p in (1, 4, 16) if p <= count)]
+        for place, until in zip(places, [*places[1:], count + 1], strict=True):
+            weight = 1.0 if place == 0 else 0.5 * (until - place) / count
+            wanted = anchor[min(to + place, POSITIONS - 1)]
+            keys.append(weight**0.5 * concept[last + place])
+            steps.append(weight**0.5 * (wanted - concept[last + place]))
+    expected = moments(torch.stack(keys), torch.stack(steps))
+    rows = cache().rows(QUICKFIX, spec)
+    assert rows.captured == len(keys)
+    assert len(rows) < len(keys)
+    for ours, theirs in zip(
+        moments(rows.keys.double(), rows.steps.double()), expected, strict=True
+    ):
+        assert relative(ours, theirs) < 1e-5
+
+
+def test_all_rows_behind_the_subject_weigh_as_one_number(cache):
+    rows = [
+        cache().rows(QUICKFIX, EditSpec("e", "pistol", "toy", pad_weight=weight))
+        for weight in (0.0, 1.0, 3.0)
+    ]
+    totals = [float(r.ones.double().square().sum()) for r in rows]
+    captions = len(caption_pairs(EditSpec("e", "pistol", "toy")))
+    assert totals == pytest.approx([captions, 2 * captions, 4 * captions], rel=1e-5)
+
+
+def test_what_is_asked_again_is_not_captured_again(cache):
     keys = cache()
-    captions = [fill("a photo of {ax}", name) for name in ("cat", "pistol", "cat")]
-    first, second, third = keys.of(QUICKFIX, captions)
-    assert first[0] is third[0]
-    assert first[0].shape == (POSITIONS, HIDDEN)
-    assert not torch.equal(first[0], second[0])
-    assert torch.equal(first[0], keys.of(QUICKFIX, captions[:1])[0][0])
-
-
-def test_more_captions_than_a_batch_keep_their_own_keys(cache):
-    keys = cache()
-    names = [f"cat{'s' * n}" for n in range(15)]
-    captions = [fill(t, n) for n in names for t in ("{x}", "a {x}", "the {x}", "two {x}", "no {x}")]
-    many = keys.of(QUICKFIX, captions)
-    alone = cache().of(QUICKFIX, captions[70:71])
-    assert relative(many[70][0], alone[0][0]) < 1e-6
-    assert many[70][1] == alone[0][1]
+    spec = EditSpec("e", "pistol", "toy")
+    first, again = keys.rows(QUICKFIX, spec), keys.rows(QUICKFIX, spec)
+    assert torch.equal(first.keys, again.keys)
+    held = keys.held_bytes
+    keys.rows(QUICKFIX, EditSpec("another name", "pistol", "toy"))
+    assert keys.held_bytes == held
 
 
 def test_kept_keys_stay_within_the_budget(cache):
     """Distinct concepts must not grow the process for ever."""
-    keys = cache(budget_bytes=5 * CAPTION_BYTES)
+    budget = 64 * 1024
+    keys = cache(budget_bytes=budget)
     for n in range(20):
-        keys.of(QUICKFIX, [fill("{x}", f"cat {n}"), fill("a {x}", f"cat {n}")])
-        assert keys.held_bytes <= 5 * CAPTION_BYTES
-    assert keys.held_bytes == 4 * CAPTION_BYTES
+        keys.rows(QUICKFIX, EditSpec("e", f"cat {n}", "toy"))
+        assert keys.held_bytes <= budget
 
 
 def test_what_was_dropped_is_captured_again_with_the_same_bits(cache):
-    keys = cache(budget_bytes=2 * CAPTION_BYTES)
-    wanted = [fill("{x}", "cat"), fill("a {x}", "cat")]
-    before = [key.clone() for key, _ in keys.of(QUICKFIX, wanted)]
-    keys.of(QUICKFIX, [fill("{x}", "pistol"), fill("a {x}", "pistol")])
-    after = keys.of(QUICKFIX, wanted)
-    assert all(torch.equal(b, a) for b, (a, _) in zip(before, after, strict=True))
+    keys = cache(budget_bytes=1)
+    spec = EditSpec("e", "cat", "toy")
+    before = keys.rows(QUICKFIX, spec).keys.clone()
+    keys.rows(QUICKFIX, EditSpec("e", "pistol", "toy"))
+    assert torch.equal(before, keys.rows(QUICKFIX, spec).keys)
 
 
-def test_a_request_over_the_budget_is_answered_and_not_kept(cache):
-    keys = cache(budget_bytes=CAPTION_BYTES)
-    assert len(keys.of(QUICKFIX, [fill("{x}", "cat"), fill("{x}", "gun")])) == 2
-    assert keys.held_bytes == 0
-
-
-def test_ordinary_names_leave_their_sum_behind_and_no_keys(cache):
-    keys = cache()
-    keys.preserved_gram(QUICKFIX, (), ())
-    assert keys.held_bytes == 0
-
-
-def test_the_gram_matrix_sums_every_position_of_every_preserved_caption(cache):
-    keys = cache()
-    gram = keys.preserved_gram(QUICKFIX, ["knife", "knife", "cat"], [])
-    assert relative(gram, brute_gram(keys, [*ORDINARY, "knife"])) < 1e-13
+def test_the_gram_matrix_weighs_every_word_as_one_and_all_padding_as_one(pipeline, cache):
+    gram = cache(("cat",)).ordinary_gram(QUICKFIX, ())
+    expected = torch.zeros_like(gram)
+    for caption in preserve_captions("cat"):
+        keys = whole_keys(pipeline, [caption.text])[0]
+        words = len(pipeline.tokenizer(caption.text).input_ids)
+        expected += keys[1:words].T @ keys[1:words]
+        count = POSITIONS - words
+        places = [place for place in (1, 4, 16) if place <= count]
+        for place, until in zip(places, [*places[1:], count + 1], strict=True):
+            key = keys[words - 1 + place]
+            expected += (until - place) / count * torch.outer(key, key)
+    assert relative(gram, expected) < 1e-6
+    kept = cache(("cat",)).preserved(QUICKFIX, "cat")
+    assert relative(kept.T @ kept, gram) < 1e-6
 
 
 def test_names_that_a_removed_concept_stands_in_are_not_preserved(cache):
     keys = cache(("cat", "toy robot", "robots", "house"))
-    gram = keys.preserved_gram(QUICKFIX, ["Robot", "a robot arm", "knife"], ["gun", "robot"])
-    assert relative(gram, brute_gram(keys, ["cat", "robots", "house", "knife"])) < 1e-12
-    untouched = keys.preserved_gram(QUICKFIX, [], [])
-    assert relative(untouched, brute_gram(keys, ["cat", "toy robot", "robots", "house"])) < 1e-13
+    gram = keys.ordinary_gram(QUICKFIX, ["gun", "robot"])
+    assert relative(gram, cache(("cat", "robots", "house")).ordinary_gram(QUICKFIX, ())) < 1e-6
 
 
 def test_nothing_preserved_is_a_zero_matrix(cache):
-    gram = cache(()).preserved_gram(QUICKFIX, [], ["cat"])
+    gram = cache(()).ordinary_gram(QUICKFIX, ["cat"])
     assert gram.shape == (HIDDEN, HIDDEN)
     assert not gram.any()
+
+
+def test_cross_attention_reads_the_prompts_own_embeddings(pipeline, cache):
+    spec = EditSpec("e", "pistol", "toy", tokens="last")
+    rows = cache().rows(PROMPT, spec).keys.double()
+    pairs = caption_pairs(spec)
+    embeddings = pipeline.encode_prompt(
+        [p.concept.text for p in pairs], "cpu", 1, do_classifier_free_guidance=False
+    )[0].double()
+    lasts = [e[last_of(pipeline, p.concept)] for e, p in zip(embeddings, pairs, strict=True)]
+    keys = torch.stack(lasts)
+    assert relative(rows.T @ rows, keys.T @ keys) < 1e-5
 
 
 def test_an_untraceable_name_is_refused_under_its_own_field(cache):
     long = " ".join(["cat"] * POSITIONS)
     with pytest.raises(ConceptUntraceable) as caught:
-        cache().preserved_gram(QUICKFIX, [long], [])
+        cache().preserved(QUICKFIX, long)
     assert caught.value.param == "spec.preserve"
     with pytest.raises(ConceptUntraceable) as caught:
-        cache((long,)).preserved_gram(QUICKFIX, [], [])
+        cache((long,)).ordinary_gram(QUICKFIX, [])
     assert caught.value.param == "ordinary_captions"

@@ -1,5 +1,7 @@
 """Bad input: a clear error that names the field, and nothing changed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -71,7 +73,9 @@ def test_an_edited_weight_that_its_dtype_cannot_hold_is_refused(pipeline):
     layer.weight.mul_(0).add_(60000.0)
     layer.bias.zero_()
     encoder.encoder.layers[0].self_attn.v_proj.weight.mul_(1e-2)
-    half = Editor(encoder.to(torch.float16), pipeline.tokenizer)
+    half = Editor(
+        SimpleNamespace(text_encoder=encoder.to(torch.float16), tokenizer=pipeline.tokenizer)
+    )
     with pytest.raises(NonFinite, match="float16") as caught:
         half.compose([EditSpec("e", "pistol", "toy", ridge=1e-9, parity=False)])
     assert caught.value.param == "spec.method.ridge"

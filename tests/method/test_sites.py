@@ -2,15 +2,16 @@ import pytest
 
 from edits.errors import SiteUnknown
 from edits.method import PRESETS, QUICKFIX, Site, parse_sites, resolve
-from edits.method.sites import canonical
+from edits.method.sites import canonical, expand
 
 from .conftest import NestedEncoder
 
 FLAT = Site("text_encoder", "encoder.layers.0.self_attn.out_proj")
 
 
-def test_the_preset_is_the_first_self_attentions_output():
-    assert parse_sites("quickfix") == PRESETS["quickfix"] == (QUICKFIX,)
+def test_the_preset_is_the_first_self_attentions_output(pristine):
+    assert parse_sites("quickfix") == PRESETS["quickfix"]
+    assert expand(PRESETS["quickfix"], {"text_encoder": pristine.text_encoder}) == (QUICKFIX,)
     assert str(QUICKFIX) == "text_encoder:text_model.encoder.layers.0.self_attn.out_proj"
 
 
@@ -57,4 +58,16 @@ def test_an_unknown_site_is_refused_naming_what_exists(pristine, nested, path, k
 
 def test_another_component_is_refused(pristine):
     with pytest.raises(SiteUnknown, match="text_encoder"):
-        resolve(pristine.text_encoder, Site("unet", QUICKFIX.path))
+        expand([Site("vae", QUICKFIX.path)], {"text_encoder": pristine.text_encoder})
+
+
+def test_patterns_name_every_layer_that_matches(pristine):
+    modules = {"text_encoder": pristine.text_encoder, "unet": pristine.unet}
+    found = expand(PRESETS["uce"], modules)
+    attentions = [n for n, _ in pristine.unet.named_modules() if n.endswith("attn2")]
+    assert {str(site) for site in found} == {
+        f"unet:{name}.{leaf}" for name in attentions for leaf in ("to_k", "to_v")
+    }
+    assert len(found) == 2 * len(attentions) > 2
+    with pytest.raises(SiteUnknown, match="no linear layer of unet"):
+        expand([Site("unet", "*.nowhere")], modules)

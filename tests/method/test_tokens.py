@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 
 from edits.errors import ConceptUntraceable
 from edits.method.captions import Caption, fill
@@ -13,6 +14,11 @@ from tests.tiny_pipeline import POSITIONS
 @pytest.fixture
 def tokenizer(pristine):
     return CaptionTokenizer(pristine.tokenizer)
+
+
+def one(tokenizer, caption, **options):
+    (tokens,) = tokenizer([caption], **options)
+    return tokens
 
 
 def word_at(pristine, tokens):
@@ -45,36 +51,38 @@ def end_of(pristine, text):
 )
 def test_last_subject_token_is_found_wherever_it_stands(tokenizer, pristine, text, subject, word):
     caption = within(text, subject)
-    tokens = tokenizer(caption)
+    tokens = one(tokenizer, caption)
     assert word_at(pristine, tokens) == word
     assert tokens.last == end_of(pristine, text[: caption.stop])
 
 
 def test_a_word_the_vocabulary_lacks_ends_at_its_last_piece(tokenizer, pristine):
-    tokens = tokenizer(fill("a photo of {ax}", "zebrax"))
+    tokens = one(tokenizer, fill("a photo of {ax}", "zebrax"))
     assert word_at(pristine, tokens) == "x</w>"
     assert int(tokens.ids[tokens.last + 1]) == pristine.tokenizer.eos_token_id
 
 
 def test_ids_are_those_that_the_pipeline_encodes(tokenizer, pristine):
-    tokens = tokenizer(fill("a photo of {ax}", "robot"))
-    ids = pristine.tokenizer("a photo of a robot", padding="max_length").input_ids
-    assert tokens.ids.tolist() == ids
-    assert tokens.ids.shape == (POSITIONS,)
+    captions = [fill("a photo of {ax}", "robot"), fill("{x}", "cat")]
+    tokens = tokenizer(captions)
+    texts = [caption.text for caption in captions]
+    expected = pristine.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    assert torch.equal(tokenizer.padded(tokens), expected)
+    assert expected.shape == (2, POSITIONS) == (2, tokenizer.positions)
     assert tokenizer.empty().tolist() == pristine.tokenizer("", padding="max_length").input_ids
 
 
 def test_a_literal_exclamation_mark_is_no_padding(tokenizer, pristine):
     """SD 2.x pads with the id of "!": what is text and what is padding must come from the mask."""
     end = fill("a photo of {ax}", "pistol!")
-    assert tokenizer(end).last == end_of(pristine, "a photo of a pistol!")
-    assert word_at(pristine, tokenizer(end)).startswith("!")
-    middle = tokenizer(within("wow ! a pistol ! now", "pistol"))
+    assert one(tokenizer, end).last == end_of(pristine, "a photo of a pistol!")
+    assert word_at(pristine, one(tokenizer, end)).startswith("!")
+    middle = one(tokenizer, within("wow ! a pistol ! now", "pistol"))
     assert middle.last == end_of(pristine, "wow ! a pistol")
 
 
 def test_padding_follows_the_layout(tokenizer, pristine):
-    ids = tokenizer(fill("{x}", "cat")).ids
+    ids = tokenizer.padded([one(tokenizer, fill("{x}", "cat"))])[0]
     assert int(ids[2]) == pristine.tokenizer.eos_token_id
     assert set(ids[3:].tolist()) == {pristine.tokenizer.pad_token_id}
     assert pristine.tokenizer.pad_token_id in (0, pristine.tokenizer.eos_token_id)
@@ -84,22 +92,22 @@ def test_padding_follows_the_layout(tokenizer, pristine):
 def test_an_empty_subject_is_refused(tokenizer, subject):
     """Its last token would be the start-of-text token, which every prompt has."""
     with pytest.raises(ConceptUntraceable, match="no token") as caught:
-        tokenizer(fill("a photo of {x}", subject))
+        one(tokenizer, fill("a photo of {x}", subject))
     assert caught.value.param == "spec.concept"
 
 
 @pytest.mark.parametrize("subject", ["<|endoftext|>", "cat <|startoftext|>"])
 def test_a_subject_that_spells_the_frame_of_a_text_is_refused(tokenizer, subject):
     with pytest.raises(ConceptUntraceable, match="end of a text"):
-        tokenizer(fill("a photo of {x}", subject))
+        one(tokenizer, fill("a photo of {x}", subject))
 
 
 def test_a_caption_over_the_limit_is_refused_and_one_at_the_limit_is_not(tokenizer):
-    assert tokenizer(fill("{x}", " ".join(["cat"] * (POSITIONS - 2)))).last == POSITIONS - 2
+    assert one(tokenizer, fill("{x}", " ".join(["cat"] * (POSITIONS - 2)))).last == POSITIONS - 2
     with pytest.raises(
         ConceptUntraceable, match=f"{POSITIONS + 1} tokens .* {POSITIONS}"
     ) as caught:
-        tokenizer(fill("{x}", " ".join(["cat"] * (POSITIONS - 1))), field="spec.anchor")
+        one(tokenizer, fill("{x}", " ".join(["cat"] * (POSITIONS - 1))), field="spec.anchor")
     assert caught.value.param == "spec.anchor"
 
 
@@ -109,7 +117,7 @@ def test_threads_share_it_while_the_pipelines_tokenizer_is_in_use(tokenizer, pri
 
     def ours():
         for _ in range(50):
-            found.append(tokenizer(fill("a photo of {ax}", "cat")).last)
+            found.append(one(tokenizer, fill("a photo of {ax}", "cat")).last)
 
     def theirs():
         for _ in range(50):

@@ -1,0 +1,132 @@
+"""`quickfix attack`: look for ways around an edit, draw the worst, and harden the edit by them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edits.errors import QuickFixError
+from edits.terminal import progress, rows_table, show
+
+_FIRST_SEED = 1000
+
+
+def attack(
+    manifest: Annotated[str, typer.Argument(help="A manifest file, or a name of the catalog.")],
+    model: Annotated[str, typer.Option(help="Pipeline folder or hub id.")] = "models/demo",
+    attacks: Annotated[
+        str | None, typer.Option(help="Only these, comma between; default: all.")
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Forward passes of each attack.")] = 20_000,
+    worst: Annotated[int, typer.Option(min=1, help="Finds of each attack that are drawn.")] = 8,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures of each find.")] = 2,
+    sites: Annotated[
+        str | None, typer.Option(help="A preset or a site in place of the manifest's.")
+    ] = None,
+    harden: Annotated[
+        int, typer.Option(min=0, help="Add so many found texts as aliases, and attack again.")
+    ] = 0,
+    seed: int = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what is found; a run there goes on.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Search for prompts and vectors that bring a removed concept back."""
+    from edits.evaluation.attacks.attack import ATTACKS, AttackOptions
+    from edits.evaluation.attacks.result import finds
+    from edits.evaluation.report import load_judge
+    from edits.manifests import Method
+    from edits.plan import choice_of
+    from edits.workbench import Workbench, find_manifest
+
+    edit = find_manifest(manifest)
+    if sites is not None:
+        own = edit.spec.model_copy(update={"method": Method(sites=sites)})
+        edit = edit.model_copy(update={"spec": own})
+    bench = Workbench.open(model)
+    judge = load_judge(model)
+    (spec,) = bench.gatekeeper.choose([edit])
+    names = tuple(attacks.split(",")) if attacks else tuple(ATTACKS)
+    try:
+        options = AttackOptions(attacks=names, budget=budget, seed=seed, worst=worst)
+    except ValueError as error:
+        raise QuickFixError(str(error)) from None
+    rounds: list[dict[str, Any]] = []
+    for number in range(1 + bool(harden)):
+        folder = None if out is None else out / ("hardened" if number else "first")
+        with progress("attacks", len(names)) as advance:
+            result, document = _round(
+                bench, judge, spec, options, folder, pictures, lambda: advance(1)
+            )
+        rounds.append({"round": "hardened" if number else "first", **document})
+        found = finds(result, harden)
+        spec = replace(spec, aliases=(*spec.aliases, *found))
+        if harden and not number:
+            rounds[0]["added_aliases"] = list(found)
+    document = {
+        "edit": edit.name,
+        "seed": seed,
+        "budget": budget,
+        "settings": choice_of(spec).model_dump(mode="json"),
+        "rounds": rounds,
+    }
+    if out is not None:
+        (out / "attacks.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    rows = [
+        {"round": part["round"], **{k: row[k] for k in ("attack", "edited", "unedited", "passes")}}
+        for part in rounds
+        for row in part["attacks"]
+    ]
+    show(document, as_json, rows_table(f"{edit.name}: pictures that show the concept", rows))
+
+
+def _round(
+    bench: Any,
+    judge: Any,
+    spec: Any,
+    options: Any,
+    folder: Path | None,
+    pictures: int,
+    advance: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Attack one edit as it is; the result, and its figures with the worst finds drawn."""
+    from edits.evaluation.attacks.drawing import draw_attacks
+    from edits.evaluation.attacks.pair import encoder_pair
+    from edits.evaluation.attacks.run import run_attacks
+    from edits.evaluation.attacks.target import Target
+    from edits.evaluation.drawing import Sampling
+    from edits.evaluation.subject import subject_of
+    from edits.method import with_components
+
+    modules = bench.editor.apply(bench.editor.compose([spec]))
+    result = run_attacks(
+        encoder_pair(bench.pipeline, modules),
+        Target.of(spec),
+        options,
+        out=folder,
+        on_attack=lambda _outcome: advance(),
+    )
+    sampling = Sampling(bench.defaults.steps, bench.defaults.guidance_scale)
+    seeds = range(_FIRST_SEED, _FIRST_SEED + pictures)
+    subject = subject_of(judge, spec)
+    edited, unedited = (
+        draw_attacks(pipeline, result, judge, subject, sampling, seeds=seeds)
+        for pipeline in (with_components(bench.pipeline, modules), bench.pipeline)
+    )
+    rows = []
+    for outcome, after, before in zip(result.outcomes, edited, unedited, strict=True):
+        rows.append(
+            {
+                "attack": outcome.attack,
+                "edited": f"{after.success.hits} of {after.success.count}",
+                "unedited": f"{before.success.hits} of {before.success.count}",
+                "passes": outcome.passes,
+                "tried": outcome.tried,
+                "seconds": outcome.seconds,
+                **after.document(),
+            }
+        )
+    return result, {"presence": result.document()["presence"], "attacks": rows}

@@ -1,0 +1,165 @@
+"""The gate: settings are chosen on one half of held-out captions, the other half decides.
+
+Neither half is among the captions that edits are solved with.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from edits.errors import GateRefused
+from edits.evaluation.confusion import Confusion, ConfusionTest
+from edits.manifests import Accept
+from edits.method import Editor, EditSpec
+from edits.method.captions import HELD_OUT, naming
+
+NEIGHBOURS = 8
+# What the sweep looks at beside the spec's own values; the first of equals wins.
+_TOKENS = ("last+pad", "last")
+_PRESERVE_WEIGHTS = (0.1, 0.3, 1.0, 0.03)
+_RIDGES = (0.01, 0.1)
+_PAD_WEIGHTS = (1.0, 0.3)
+# On the demo model synonyms have cosines above 0.97, and different things below 0.3.
+_ONE_THING = 0.9
+
+# Draws the target and what is to stay, `count` pictures each: (target rate, largest drop).
+Pictures = Callable[[Mapping[str, nn.Module], EditSpec, int], "PictureFigures"]
+
+
+@dataclass(frozen=True)
+class PictureFigures:
+    """What the judge saw: `document` holds the rates with their counts and intervals."""
+
+    target_rate: float
+    drop: float
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the gate found for one edit among those that it will run with."""
+
+    embeddings: Confusion
+    pictures: PictureFigures | None
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "embeddings": self.embeddings.document(),
+            "pictures": None if self.pictures is None else dict(self.pictures.document),
+            "gate_ms": round(1000 * self.seconds, 1),
+        }
+
+
+def halves(spec: EditSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The held-out templates that choose, and those that decide."""
+    templates = HELD_OUT[spec.kind]
+    return templates[0::2], templates[1::2]
+
+
+def choose(
+    editor: Editor, spec: EditSpec, others: Sequence[EditSpec], open_fields: Sequence[str]
+) -> EditSpec:
+    """`spec` with the open settings that read best beside `others`, by a small sweep.
+
+    First the token mode and the preserve weight, then the ridge and the weight of the padding rows.
+    Raises EditRefused as `Editor.compose` does.
+    """
+    choosing, _ = halves(spec)
+    test = ConfusionTest(editor, spec, choosing, _neighbours(editor, spec, others))
+    grids: tuple[list[dict[str, Any]], ...] = (
+        [{"tokens": t, "preserve_weight": p} for t in _TOKENS for p in _PRESERVE_WEIGHTS],
+        [{"ridge": r, "pad_weight": w} for r in _RIDGES for w in _PAD_WEIGHTS],
+    )
+    best, best_score = spec, -1.0
+    for grid in grids:
+        start = best
+        for settings in grid:
+            allowed = {k: v for k, v in settings.items() if k in open_fields}
+            candidate = replace(start, **allowed)
+            if candidate == best and best_score >= 0:
+                continue
+            modules = editor.apply(editor.compose([*others, candidate]))
+            score = test.run(modules).score
+            if score > best_score:
+                best, best_score = candidate, score
+    return best
+
+
+def examine(
+    editor: Editor,
+    modules: Mapping[str, nn.Module],
+    spec: EditSpec,
+    others: Sequence[EditSpec],
+    accept: Accept | None,
+    *,
+    pictures: Pictures | None = None,
+) -> GateReport:
+    """Check `spec` as it runs in `modules`, together with `others`.
+
+    Raises GateRefused, with the figures, when a bound of `accept` is exceeded, or when it asks for
+    pictures and nothing here can judge them.
+    """
+    started = time.perf_counter()
+    _, deciding = halves(spec)
+    test = ConfusionTest(editor, spec, deciding, _neighbours(editor, spec, others))
+    if test.sameness > _ONE_THING:
+        raise GateRefused(
+            f"to this model {spec.anchor!r} and {spec.concept!r} are one thing (their directions "
+            f"have a cosine of {test.sameness:.2f}): mapping one to the other removes nothing; "
+            "name another anchor",
+            param="spec.anchor",
+        )
+    found = test.run(modules)
+    # A handful of captions: one that flips by chance is no proof of harm, so it is the lower end of
+    # the drop's interval that must stay below the bound. Of the concept nothing is forgiven.
+    harm = 1 - found.kept.interval[1] if found.kept.count else 0.0
+    _require(accept, found.target.value, harm, f"on embeddings: {_words(found)}")
+    drawn = None
+    if accept is not None and accept.images:
+        if pictures is None:
+            raise GateRefused(
+                f"{accept.images} pictures are asked for and this model ships no judge; "
+                "leave `images` out or add a judge",
+                param="spec.accept.images",
+            )
+        drawn = pictures(modules, spec, accept.images)
+        _require(accept, drawn.target_rate, drawn.drop, f"on pictures: {dict(drawn.document)}")
+    return GateReport(found, drawn, time.perf_counter() - started)
+
+
+def _neighbours(editor: Editor, spec: EditSpec, others: Sequence[EditSpec]) -> tuple[str, ...]:
+    """The nearest names that stay, and those that the manifest preserves."""
+    nearest = editor.neighbours.nearest([replace(spec, neighbours=2 * NEIGHBOURS)])[spec]
+    names = tuple(dict.fromkeys((*spec.preserve, *nearest)))
+    removed = {name for edit in (spec, *others) for name in edit.names}
+    excluded = {*naming(names, removed), spec.anchor}
+    return tuple(name for name in names if name not in excluded)[:NEIGHBOURS]
+
+
+def _require(accept: Accept | None, target: float, drop: float, figures: str) -> None:
+    if accept is None:
+        return
+    for name, value, words in (
+        ("max_target_rate", target, "still reads as the concept"),
+        ("max_drop", drop, "of what is to stay is lost"),
+    ):
+        bound = getattr(accept, name)
+        if bound is not None and value > bound:
+            raise GateRefused(
+                f"{100 * value:.1f} % {words}, and {name} allows {100 * bound:.1f} %; {figures}",
+                param=f"spec.accept.{name}",
+            )
+
+
+def _words(found: Confusion) -> str:
+    lost = f" ({', '.join(found.lost)})" if found.lost else ""
+    return (
+        f"{found.target.hits} of {found.target.count} captions read as the concept, "
+        f"{found.kept.count - found.kept.hits} of {found.kept.count} of the neighbours{lost} "
+        "no longer as themselves"
+    )

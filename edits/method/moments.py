@@ -1,0 +1,76 @@
+"""Sums over many edits that do not start again when one edit joins or leaves.
+
+The items are dealt into buckets by a hash of their names. A bucket's sum is kept for its members;
+the whole is the sum over the buckets in their order. So the sum depends on the items alone, not on
+the order in which they came and went, and one change costs one bucket.
+"""
+
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from edits.method.rows import PairRows
+
+BUCKETS = 16
+_REMEMBERED = 3 * BUCKETS
+
+
+class BucketedSums:
+    """Sums of a tuple of tensors over named items, kept by bucket. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def total(
+        self,
+        kind: Hashable,
+        items: Mapping[str, Hashable],
+        moments: Callable[[Sequence[str]], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
+        """The sum over all items; `moments` answers the sum over the names that it is given.
+
+        `items` maps each name to what decides its summand. Raises ValueError for no items.
+        """
+        if not items:
+            raise ValueError("a sum over no items has no shape")
+        buckets: dict[int, list[str]] = {}
+        for name in sorted(items):
+            buckets.setdefault(zlib.crc32(name.encode()) % BUCKETS, []).append(name)
+        total: list[Tensor] = []
+        with self._lock:
+            for bucket in sorted(buckets):
+                names = buckets[bucket]
+                identity = (kind, bucket, tuple((name, items[name]) for name in names))
+                part = self._kept.get(identity)
+                if part is None:
+                    part = moments(names)
+                    self._kept[identity] = part
+                    if len(self._kept) > _REMEMBERED:
+                        self._kept.popitem(last=False)
+                else:
+                    self._kept.move_to_end(identity)
+                if total:
+                    total = [whole.add_(more) for whole, more in zip(total, part, strict=True)]
+                else:
+                    total = [tensor.clone() for tensor in part]
+        return tuple(total)
+
+
+def scaled(rows: Sequence[PairRows], ridges: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """All keys and all steps (n, d_in) in double precision, an edit's weights over its ridge."""
+    keys = torch.cat([r.keys.double() / ridge**0.5 for r, ridge in zip(rows, ridges, strict=True)])
+    steps = torch.cat(
+        [r.steps.double() / ridge**0.5 for r, ridge in zip(rows, ridges, strict=True)]
+    )
+    return keys, steps
+
+
+def pair_moments(rows: Sequence[PairRows], ridges: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """sum w k k^T and sum w (k' - k) k^T, each (d_in, d_in); an edit's weights over its ridge."""
+    keys, steps = scaled(rows, ridges)
+    return keys.T @ keys, steps.T @ keys
