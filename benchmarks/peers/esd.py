@@ -34,7 +34,7 @@ from benchmarks.peers.fine_tuning import (
 )
 from edits.method import EditSpec, with_components
 
-SCHEDULE = Schedule(updates=96, most=640, batch=8, learning_rate=1e-4)
+SCHEDULE = Schedule(updates=96, most=512, batch=8, learning_rate=3e-4)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def main(
     regularisation: Annotated[float, typer.Option(help="ablation: its weight")] = 1.0,
     eta: Annotated[float, typer.Option(help="esd: erasing strength")] = 1.0,
     together: Annotated[int, typer.Option(help="remove so many concepts at once")] = 0,
-    most: Annotated[int, typer.Option(help="updates of one set, at most")] = 640,
+    most: Annotated[int, typer.Option(help="updates of one set, at most")] = 512,
     targets: int = 24,
     each: int = 2,
     model: str = "models/demo",

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from edits.evaluation.document import evaluation_document
 from edits.evaluation.drawing import Sampling
 from edits.evaluation.gate import PictureFigures, Pictures
 from edits.evaluation.judge import Judge
@@ -51,9 +50,12 @@ def _figures(
 ) -> PictureFigures:
     suite = edit_suite(pipeline, judge, [spec], targets=count, each=1, seed=_SEED, kinds=_KINDS)
     result = measure(pipeline, with_components(pipeline, modules), judge, suite, sampling)
-    groups = evaluation_document(result, {})["groups"]
     rates = [group.failed.value for group in result.targets]
-    return PictureFigures(max(rates, default=0.0), max(0.0, result.max_drop), {"groups": groups})
+    document = {
+        "targets": {group.group.name: group.failed.document() for group in result.targets},
+        "retained": {group.group.name: group.change.document() for group in result.retained},
+    }
+    return PictureFigures(max(rates, default=0.0), max(0.0, result.max_drop), document)
 
 
 def _own(pipeline: Any) -> Any:

@@ -134,7 +134,10 @@ class KeyCache:
             keys.append(run.keys[places])
             wanted.append(target[torch.tensor(places).clamp(max=len(target) - 1)])
             weights += shares
-        made = pair_rows(torch.cat(keys), torch.cat(wanted), torch.cat(keys).new_tensor(weights))
+        stacked = torch.cat(keys)
+        made = pair_rows(
+            stacked, torch.cat(wanted), stacked.new_tensor(weights), merge=not spec.parity
+        )
         return made.keys, made.steps, made.ones, torch.tensor(made.captured)
 
     def _runs(

@@ -33,19 +33,21 @@ class PairRows:
         return len(self.keys)
 
 
-def pair_rows(keys: Tensor, anchors: Tensor, weights: Tensor) -> PairRows:
+def pair_rows(keys: Tensor, anchors: Tensor, weights: Tensor, *, merge: bool = True) -> PairRows:
     """The fewest rows with the same second moments as sqrt(w) k and sqrt(w) (k' - k), all (n, .).
 
     The objective sees the rows through sum w k k^T, sum w (k' - k) k^T and the like, which an
     orthogonal map of the rows leaves as they are; directions in which nothing varies are dropped.
+    Without `merge` the rows stay as they are.
     """
     columns = torch.cat([keys, anchors - keys, torch.ones_like(keys[:, :1])], dim=1)
     both = weights.sqrt()[:, None] * columns
-    sizes, directions = torch.linalg.eigh(both @ both.T)
-    kept = directions[:, sizes > _NEGLIGIBLE * sizes[-1]]
-    merged = (kept.T @ both).float()
+    if merge:
+        sizes, directions = torch.linalg.eigh(both @ both.T)
+        both = directions[:, sizes > _NEGLIGIBLE * sizes[-1]].T @ both
+    both = both.float()
     width = keys.shape[1]
-    keys_, steps, ones = merged[:, :width], merged[:, width : 2 * width], merged[:, -1]
+    keys_, steps, ones = both[:, :width], both[:, width : 2 * width], both[:, -1]
     return PairRows(keys_.contiguous(), steps.contiguous(), ones.contiguous(), len(keys))
 
 

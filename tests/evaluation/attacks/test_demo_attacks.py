@@ -43,7 +43,7 @@ def test_a_removed_name_has_the_presence_of_its_anchor(demo):
 
 def test_two_vectors_bring_the_pistol_back_as_pictures(demo, judge):
     options = AttackOptions(
-        attacks=("inversion",), budget=420, inversion=InversionOptions(vectors=(2,), steps=70)
+        attacks=("inversion",), budget=500, inversion=InversionOptions(vectors=(2,), steps=70)
     )
     pair = encoder_pair(demo.pipeline, demo.modules)
     target = replace(Target.of(demo.spec), templates=TEMPLATES["object"][1:3])

@@ -1,0 +1,141 @@
+"""The gate on the shipped model: what is chosen, what passes, what is refused and says why."""
+
+from pathlib import Path
+
+import pytest
+
+from edits.errors import GateRefused
+from edits.evaluation.confusion import ConfusionTest
+from edits.evaluation.gate import choose, examine, halves
+from edits.manifests import RevisionContent, catalog_entry, parse_manifest
+from edits.method import EditSpec
+from edits.method.captions import HELD_OUT, TEMPLATES
+from edits.plan import OPEN_FIELDS
+from edits.workbench import Workbench
+
+MODEL = str(Path(__file__).resolve().parents[2] / "models" / "demo")
+PISTOL = EditSpec("remove-pistol", "pistol", "toy", aliases=("gun",))
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Workbench.open(MODEL)
+
+
+def manifest(**spec):
+    return parse_manifest(
+        {
+            "apiVersion": "quickfix/v1",
+            "kind": "ConceptEdit",
+            "metadata": {"name": "e", "version": 1},
+            "spec": {"concept": "pistol", "anchor": "toy", "type": "object", **spec},
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["object", "style", "fact"])
+def test_the_halves_are_apart_and_no_edit_is_solved_with_either(kind):
+    choosing, deciding = halves(EditSpec("e", "x", "y", kind=kind))
+    assert set(choosing) | set(deciding) == set(HELD_OUT[kind])
+    assert not set(choosing) & set(deciding)
+    assert not set(HELD_OUT[kind]) & set(TEMPLATES[kind])
+
+
+def test_an_unedited_model_reads_the_concept_and_an_edited_one_does_not(bench):
+    test = ConfusionTest(bench.editor, PISTOL, halves(PISTOL)[1], ("knife", "cat", "tree"))
+    before = test.run({})
+    assert before.target.value == 1.0
+    assert (before.drop, before.reached, before.moved) == (0.0, 0.0, 0.0)
+    after = test.run(bench.editor.apply(bench.editor.compose([PISTOL])))
+    assert after.target.value < 0.5
+    assert after.reached > 0.6
+    assert after.moved < 0.3
+    assert after.score > before.score
+
+
+def test_cross_attention_edits_are_read_at_their_own_layers(bench):
+    spec = EditSpec("e", "pistol", "toy", sites=bench.gatekeeper.choose(
+        [manifest(method={"sites": "uce"})]
+    )[0].sites)  # fmt: skip
+    test = ConfusionTest(bench.editor, spec, halves(spec)[1], ("knife", "cat"))
+    assert test.run({}).target.value == 1.0
+    assert test.run(bench.editor.apply(bench.editor.compose([spec]))).target.value < 0.5
+
+
+def test_the_sweep_never_answers_worse_settings_than_it_was_given(bench):
+    weak = EditSpec("e", "pixel art", "photo", kind="style", tokens="last", ridge=0.01)
+    chosen = choose(bench.editor, weak, [], OPEN_FIELDS)
+    choosing, _ = halves(weak)
+    test = ConfusionTest(bench.editor, weak, choosing, ("mondrian", "seurat", "hokusai"))
+    scores = [
+        test.run(bench.editor.apply(bench.editor.compose([spec]))).score for spec in (weak, chosen)
+    ]
+    assert scores[1] > scores[0]
+    assert chosen.tokens == "last+pad", "the subject's own row alone leaves pixel art"
+
+
+def test_settings_that_the_manifest_names_are_not_chosen(bench):
+    (spec,) = bench.gatekeeper.choose([manifest(method={"tokens": "last", "ridge": 0.05})])
+    assert (spec.tokens, spec.ridge) == ("last", 0.05)
+
+
+def test_what_is_chosen_stands_beside_the_manifest_and_is_chosen_once(bench):
+    edit = catalog_entry("remove-pistol")
+    first = bench.gatekeeper.admit(RevisionContent(), edit)
+    assert first.content.edits == (edit,)
+    assert first.content.choices.keys() == {"remove-pistol"}
+    assert first.report.embeddings.target.hits == 0
+    again = bench.gatekeeper.admit(first.content, edit)
+    assert again.content is first.content
+    assert again.report is None
+    assert again.spec == first.spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "param", "words"),
+    [
+        (
+            {"method": {"ridge": 1e9}, "accept": {"max_target_rate": 0.05}},
+            "spec.accept.max_target_rate",
+            "captions read as the concept",
+        ),
+        ({"concept": "cat", "anchor": "kitten"}, "spec.anchor", "one thing"),
+        (
+            {"method": {"ridge": 1e-6, "preserve_weight": 0.0}, "accept": {"max_drop": 0.0}},
+            "spec.accept.max_drop",
+            "of what is to stay is lost",
+        ),
+    ],
+)
+def test_a_refusal_names_the_bound_and_the_figures(bench, spec, param, words):
+    content = RevisionContent()
+    if param == "spec.accept.max_drop":  # alone it harms nothing: with twelve others it does
+        others = ("knife", "bomb", "robot", "skull", "guitar", "rocket", "frog", "bird", "key")
+        for number, name in enumerate(others):
+            other = manifest(concept=name, anchor="toy", method={
+                "tokens": "last+pad", "ridge": 1e-6, "preserve_weight": 0.0, "pad_weight": 1.0
+            })  # fmt: skip
+            renamed = other.metadata.model_copy(update={"name": f"other-{number}"})
+            content = content.with_edit(other.model_copy(update={"metadata": renamed}))
+    with pytest.raises(GateRefused) as caught:
+        bench.gatekeeper.admit(content, manifest(**spec))
+    assert caught.value.param == param
+    assert words in caught.value.message
+
+
+def test_pictures_are_drawn_and_judged_where_the_manifest_asks_for_them(bench):
+    edit = manifest(accept={"max_target_rate": 0.5, "max_drop": 0.5, "images": 2})
+    admission = bench.gatekeeper.admit(RevisionContent(), edit)
+    assert admission.report.pictures.target_rate <= 0.5
+    figures = admission.report.document()["pictures"]
+    assert figures["targets"]["name"]["n"] == 2
+    assert all(change["before"]["n"] >= 2 for change in figures["retained"].values())
+
+
+def test_pictures_without_a_judge_are_refused(bench):
+    edit = manifest(accept={"images": 2})
+    (spec,) = bench.gatekeeper.choose([edit])
+    modules = bench.editor.apply(bench.editor.compose([spec]))
+    with pytest.raises(GateRefused, match="no judge") as caught:
+        examine(bench.editor, modules, spec, [], edit.spec.accept)
+    assert caught.value.param == "spec.accept.images"

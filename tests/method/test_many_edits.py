@@ -1,0 +1,91 @@
+"""Many edits at once: sums by buckets, and what one edit more or less changes."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edits.method import QUICKFIX, Editor, EditSpec, resolve
+from edits.method.captions import naming
+from edits.method.moments import BUCKETS, BucketedSums
+from edits.method.solver import complement
+
+from .conftest import ORDINARY
+
+WORDS = ("cat", "house", "tree", "robot", "knife", "gun", "beer", "juice", "toy", "photo")
+MANY = [EditSpec(f"e{i}", f"{a} {b}", "toy") for i, (a, b) in enumerate(
+    (a, b) for a in WORDS[:6] for b in WORDS[:5] if a != b
+)]  # fmt: skip
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def test_sums_over_many_edits_solve_what_their_rows_do(pipeline, editor, monkeypatch):
+    in_sums = editor.compose(MANY).weights[QUICKFIX].double()
+    monkeypatch.setattr("edits.method.editor._FEW", len(MANY))
+    in_rows = Editor(pipeline, ordinary=ORDINARY).compose(MANY).weights[QUICKFIX].double()
+    pristine = resolve(pipeline.text_encoder, QUICKFIX).weight.double()
+    assert relative(in_sums - pristine, in_rows - pristine) < 1e-4
+    assert relative(in_sums, pristine) > 1e-3
+
+
+def test_one_of_many_taken_out_and_put_back_leaves_no_trace(pipeline, editor):
+    before = editor.compose(MANY)
+    without = editor.compose(MANY[1:])
+    assert without.digest != before.digest
+    assert without.digest == Editor(pipeline, ordinary=ORDINARY).compose(MANY[1:]).digest
+    assert editor.compose(list(reversed(MANY))).digest == before.digest
+
+
+def test_one_edit_more_captures_no_other_again(editor, monkeypatch):
+    editor.compose(MANY)
+    captured = []
+    own = editor._keys._pair_rows
+    monkeypatch.setattr(
+        editor._keys, "_pair_rows", lambda source, spec: captured.append(spec) or own(source, spec)
+    )
+    newcomer = EditSpec("one more", "beer gun", "toy")
+    editor.compose([*MANY, newcomer])
+    assert captured == [newcomer]
+    editor.compose(MANY)
+    assert captured == [newcomer]
+
+
+def test_many_edits_leave_the_pinned_directions_still(pipeline, editor):
+    weight = editor.compose(MANY).weights[QUICKFIX].double()
+    delta = weight - resolve(pipeline.text_encoder, QUICKFIX).weight.double()
+    empty = editor._keys.empty(QUICKFIX)
+    still = torch.eye(len(delta), dtype=torch.float64) - complement(empty)
+    assert float((delta @ still).norm()) < 1e-5 * float(delta.norm())
+
+
+def test_neighbours_are_names_of_the_list_that_no_edit_removes(editor):
+    for report in editor.compose(MANY).reports:
+        assert set(report.neighbours) <= set(ORDINARY)
+    (report,) = editor.compose([EditSpec("e", "cat", "toy")]).reports
+    assert "cat" not in report.neighbours
+    assert naming(report.neighbours, ["cat"]) == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=5), st.floats(-1e3, 1e3), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_bucketed_sums_depend_on_the_items_alone(items, random):
+    sums = BucketedSums()
+    for _ in range(3):
+        some = {name: items[name] for name in items if random.random() < 0.5} or items
+        sums.total("kind", some, lambda names: (torch.tensor(sum(items[n] for n in names)),))
+    (total,) = sums.total(
+        "kind", items, lambda names: (torch.tensor(sum(items[n] for n in names)),)
+    )
+    (fresh,) = BucketedSums().total(
+        "kind", items, lambda names: (torch.tensor(sum(items[n] for n in names)),)
+    )
+    assert torch.equal(total, fresh)
+    assert float(total) == torch.tensor(sum(items.values())).float().item() or abs(
+        float(total) - sum(items.values())
+    ) < 1e-2 * max(1.0, abs(sum(items.values())))
+    assert BUCKETS == 16
