@@ -146,6 +146,7 @@ def many_concepts(pipeline: Any, count: int) -> dict[str, Any]:
     withdrawn, without = swapped(editor, specs[: count - 1])
     added, _ = swapped(editor, [*specs[: count - 1], specs[count]])
     again, _ = swapped(editor, specs[:count])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of one editor
     other, _ = fresh(pipeline)
     pristine = resolve(pipeline.text_encoder, QUICKFIX).weight
     return {
@@ -164,7 +165,7 @@ def many_concepts(pipeline: Any, count: int) -> dict[str, Any]:
         "mean_residual": round(
             sum(report.residual for report in composition.reports) / len(composition.reports), 4
         ),
-        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_rss_gib": round(peak, 2),
     }
 
 

@@ -23,6 +23,7 @@ from edits.method.spec import EditSpec
 from edits.method.tokens import CaptionTokenizer, Tokens
 
 _BATCH = 64
+_FEWEST = 8  # captions that are worth a batch of their own
 _BUDGET_BYTES = 512 * 2**20
 PRESERVED_PADDING = 1.0  # all padding of a preserved caption weighs as one of its words
 
@@ -190,19 +191,22 @@ class KeyCache:
         """Keys (positions, d_in) of each caption as the pipeline pads it, at least as far as
         `reach` behind its end-of-text; None: all.
         """
-        whole: list[Tensor] = []
-        for start in range(0, len(captions), _BATCH):
-            batch = slice(start, start + _BATCH)
-            if source == PROMPT:
-                whole += finite(
-                    self._components.embed([c.text for c in captions[batch]]), source
-                ).unbind()
-            else:
-                ids = self._components.tokenizer(source).padded(tokens[batch])
-                if reach is not None:
-                    ids = ids[:, : max(len(t.ids) for t in tokens[batch]) + reach]
-                whole += self._capture(source, ids).unbind()
-        return whole
+        if source == PROMPT:
+            parts = [captions[i : i + _BATCH] for i in range(0, len(captions), _BATCH)]
+            embedded = [self._components.embed([c.text for c in part]) for part in parts]
+            return list(finite(torch.cat(embedded), source).unbind())
+        # Short captions apart from long ones: a batch is as long as its longest.
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
+        size = min(_BATCH, max(_FEWEST, -(-len(order) // 2)))
+        whole: dict[int, Tensor] = {}
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            batch = [tokens[i] for i in places]
+            ids = self._components.tokenizer(source).padded(batch)
+            if reach is not None:
+                ids = ids[:, : max(len(t.ids) for t in batch) + reach]
+            whole.update(zip(places, self._capture(source, ids).unbind(), strict=True))
+        return [whole[i] for i in range(len(tokens))]
 
     def _capture(self, source: Site, ids: Tensor) -> Tensor:
         return capture_keys(self._twins[source.component], source, ids)

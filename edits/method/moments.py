@@ -16,7 +16,7 @@ from torch import Tensor
 from edits.method.rows import PairRows
 
 BUCKETS = 16
-_REMEMBERED = 3 * BUCKETS
+_REMEMBERED = 2 * BUCKETS
 
 
 class BucketedSums:

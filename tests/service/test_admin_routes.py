@@ -253,3 +253,51 @@ def test_edits_list_shows_manifests_and_policies(replica: Replica) -> None:
     assert listed["edits"][0]["spec"]["aliases"] == ["gun"]
     assert listed["edits"][0]["apiVersion"] == "quickfix/v1"
     assert listed["policies"] == {"default": ["remove-pistol"]}
+
+
+def test_an_edit_that_does_not_pass_the_gate_is_422_with_figures_and_changes_nothing(
+    replica: Replica,
+) -> None:
+    before = pixels(replica.draw())
+    weak = manifest()
+    weak["spec"] |= {"method": {"ridge": 1e9}, "accept": {"max_target_rate": 0.05}}
+    for dry_run in (True, False):
+        answer = replica.publish(weak, dry_run=dry_run)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"]) == (422, "gate_refused")
+        assert error["param"] == "spec.accept.max_target_rate"
+        assert "captions read as the concept" in error["message"]
+    assert replica.read("edits")["edits"] == []
+    assert len(replica.read("revisions")["revisions"]) == 1
+    assert np.array_equal(before, pixels(replica.draw()))
+
+
+def test_pictures_are_refused_where_the_model_ships_no_judge(replica: Replica) -> None:
+    asked = manifest()
+    asked["spec"]["accept"] = {"images": 8}
+    error = replica.publish(asked).json()["error"]
+    assert (error["type"], error["param"]) == ("gate_refused", "spec.accept.images")
+    assert "no judge" in error["message"]
+
+
+def test_the_report_says_what_was_chosen_and_what_the_gate_found(replica: Replica) -> None:
+    report = replica.publish(manifest()).json()["report"]
+    assert report["chosen"].keys() == {"tokens", "ridge", "preserve_weight", "pad_weight"}
+    assert report["gate"]["embeddings"]["target"]["n"] > 0
+    assert report["empty_prompt_drift"] == 0.0
+    assert replica.publish(manifest()).json()["report"]["gate"] is None, "it is published already"
+
+
+def test_a_cross_attention_edit_is_activated_and_taken_back_like_any_other(
+    replica: Replica,
+) -> None:
+    before = pixels(replica.draw())
+    edit = manifest()
+    edit["spec"]["method"] = {"sites": "uce"}
+    published = replica.publish(edit)
+    assert published.status_code == 201
+    sites = {site["site"] for site in published.json()["report"]["sites"]}
+    assert all(site.startswith("unet:") and "attn2.to_" in site for site in sites)
+    assert not np.array_equal(before, pixels(replica.draw()))
+    replica.remove("remove-pistol")
+    assert np.array_equal(before, pixels(replica.draw()))
