@@ -13,24 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edits.errors import EditRefused, NonFinite
-from edits.method.captions import fill, naming
+from edits.errors import NonFinite
+from edits.method.captions import fill
 from edits.method.components import Components, same_tensors
 from edits.method.fingerprint import model_fingerprint, weights_digest
+from edits.method.joint import Joint, JointSolver, bias_rows
 from edits.method.keys import KeyCache
-from edits.method.moments import BucketedSums, pair_moments, scaled
-from edits.method.neighbours import Neighbours, moved
+from edits.method.neighbours import Neighbours
 from edits.method.pinned import PinnedLinear
 from edits.method.report import EditReport, drift, gram_drift, residual
-from edits.method.rows import PairRows
 from edits.method.sites import Site, expand, resolve
-from edits.method.solver import basis, respond, respond_to_moments
+from edits.method.solver import basis
 from edits.method.spec import EditSpec
 
-# The ordinary names weigh together as so many, however long the list of a model is.
-ORDINARY_NAMES = 64.0
-_FEW = 8  # edits that are solved by their rows; more, by their sums
-_REMEMBERED = 8192  # edits whose neighbours and checks are kept
+_REMEMBERED = 8192  # edits that were checked
 
 
 @dataclass(frozen=True)
@@ -49,17 +45,6 @@ class Composition:
         return tuple(report for name in self.names for report in self.report(name))
 
 
-@dataclass(frozen=True)
-class _Joint:
-    """What is solved at one source for one set of edits, to be turned into each layer's delta."""
-
-    source: Site
-    specs: tuple[EditSpec, ...]
-    kept: Mapping[str, tuple[str, ...]]  # neighbours by the edit's name
-    gram: Tensor  # second moment of what is preserved
-    delta: Callable[[nn.Linear], Tensor]
-
-
 class Editor:
     """One pristine pipeline, and what has been captured on it. Thread-safe.
 
@@ -72,8 +57,7 @@ class Editor:
         self.components = Components(pipeline)
         self.neighbours = Neighbours(self.components, tuple(dict.fromkeys(ordinary)))
         self._keys = KeyCache(self.components, ordinary)
-        self._sums = BucketedSums()
-        self._moved: dict[tuple[Site, EditSpec], tuple[str, ...]] = {}
+        self._solver = JointSolver(self._keys, self.neighbours)
         self._checked: dict[EditSpec, None] = {}
         self._expanded: dict[tuple[Site, ...], tuple[Site, ...]] = {}
         self._lock = threading.RLock()
@@ -118,15 +102,15 @@ class Editor:
         for spec in sorted(specs, key=lambda spec: (spec.name, repr(spec))):
             for site in self.sites(spec):
                 by_site.setdefault(site, []).append(spec)
-        joints: dict[tuple[Site, tuple[EditSpec, ...]], _Joint] = {}
-        solved: dict[Site, _Joint] = {}
+        joints: dict[tuple[Site, tuple[EditSpec, ...]], Joint] = {}
+        solved: dict[Site, Joint] = {}
         weights: dict[Site, Tensor] = {}
         pinned: dict[Site, Tensor] = {}
         for site, mine in sorted(by_site.items()):
             source = self.components.source(site)
             key = (source, tuple(mine))
             if key not in joints:
-                joints[key] = self._joint(*key)
+                joints[key] = self._solver.solve(*key)
             solved[site] = joints[key]
             weights[site] = self._weight(site, joints[key])
             if not mine[0].parity:
@@ -158,88 +142,7 @@ class Editor:
             _replace(module, layer, _edited_layer(layer, weight, composition.pinned.get(site)))
         return {name: module.eval() for name, module in edited.items()}
 
-    def _joint(self, source: Site, specs: tuple[EditSpec, ...]) -> _Joint:
-        parity = any(spec.parity for spec in specs)
-        if parity and len(specs) > 1:
-            raise EditRefused(
-                "an edit with `parity: true` reproduces the released code, which edits one "
-                f"concept: it cannot be combined with {len(specs) - 1} others",
-                param="spec.method.parity",
-            )
-        kept = {} if parity else self._moved_neighbours(source, specs)
-        gram = self._preserved_gram(source, specs, kept)
-        if parity:
-            own = self._keys.rows(source, specs[0])
-            responses = respond(own.keys.double(), ridge=specs[0].ridge)
-            return _Joint(source, specs, kept, gram, lambda layer: _parity(layer, own, responses))
-        # Each edit's objective is divided by its own ridge: with different ones every edit keeps
-        # the trade it asked for. What an edit wants preserved adds up: many edits press harder on
-        # what is to stay than one does, and need to hold it harder.
-        share = sum(spec.preserve_weight / spec.ridge for spec in specs)
-        spanned = basis(self._keys.empty(source))
-        projector = torch.eye(spanned.shape[1], dtype=torch.float64, device=spanned.device)
-        projector -= spanned.T @ spanned
-        still = share * gram if share > 0 else None
-        if len(specs) <= _FEW:
-            rows = [self._keys.rows(source, spec) for spec in specs]
-            keys, steps = scaled(rows, [spec.ridge for spec in specs])
-            responses = respond(keys, ridge=1.0, preserved_gram=still, projector=projector)
-            return _Joint(
-                source,
-                specs,
-                kept,
-                gram,
-                lambda layer: (steps @ layer.weight.double().T).T @ responses,
-            )
-        by_name = {spec.name: spec for spec in specs}
-
-        def moments(names: Sequence[str]) -> tuple[Tensor, ...]:
-            chosen = [by_name[name] for name in names]
-            return pair_moments(
-                [self._keys.rows(source, spec) for spec in chosen], [s.ridge for s in chosen]
-            )
-
-        own_gram, cross = self._sums.total(("edits", source), by_name, moments)
-        step = respond_to_moments(
-            own_gram, cross, ridge=1.0, preserved_gram=still, projector=projector
-        )
-        return _Joint(source, specs, kept, gram, lambda layer: layer.weight.double() @ step)
-
-    def _moved_neighbours(
-        self, source: Site, specs: Sequence[EditSpec]
-    ) -> dict[str, tuple[str, ...]]:
-        """For each edit the neighbours that it would move, looked for once per edit."""
-        with self._lock:
-            fresh = [spec for spec in specs if (source, spec) not in self._moved]
-            for spec, names in self.neighbours.nearest(fresh).items():
-                rows = self._keys.rows(source, spec)
-                self._moved[source, spec] = moved(names, source, rows, spec.ridge, self._keys)
-            found = {spec.name: self._moved[source, spec] for spec in specs}
-            while len(self._moved) > _REMEMBERED:
-                self._moved.pop(next(iter(self._moved)))
-        return found
-
-    def _preserved_gram(
-        self, source: Site, specs: Sequence[EditSpec], kept: Mapping[str, tuple[str, ...]]
-    ) -> Tensor:
-        """The second moment of what is to stay; a name that any edit removes does not."""
-        removed = [name for spec in specs for name in spec.names]
-        ordinary = self._keys.ordinary
-        gram = self._keys.ordinary_gram(source, removed)
-        gram *= ORDINARY_NAMES / max(len(ordinary), 1)
-        wanted = {text for spec in specs for text in (*spec.preserve, *kept.get(spec.name, ()))}
-        wanted -= set(naming(wanted, removed))
-        if not wanted:
-            return gram
-
-        def moments(names: Sequence[str]) -> tuple[Tensor, ...]:
-            rows = torch.cat([self._keys.preserved(source, name) for name in names])
-            return (rows.T @ rows,)
-
-        (named,) = self._sums.total(("names", source), dict.fromkeys(wanted), moments)
-        return gram + named
-
-    def _weight(self, site: Site, joint: _Joint) -> Tensor:
+    def _weight(self, site: Site, joint: Joint) -> Tensor:
         layer = self.components.layer(site)
         if not all(torch.isfinite(tensor).all() for tensor in layer.parameters()):
             raise NonFinite(f"the pristine layer of site {site} contains NaN or infinity")
@@ -255,7 +158,7 @@ class Editor:
     def _report(
         self,
         site: Site,
-        joint: _Joint,
+        joint: Joint,
         spec: EditSpec,
         weight: Tensor,
         seconds: float,
@@ -265,7 +168,7 @@ class Editor:
         pristine = layer.weight.double()
         rows = self._keys.rows(joint.source, spec)
         empty = self._keys.empty(joint.source).to(layer.weight.dtype)
-        extra = _bias_rows(layer, rows) if spec.parity else None
+        extra = bias_rows(layer, rows) if spec.parity else None
         return EditReport(
             name=spec.name,
             site=site,
@@ -273,7 +176,7 @@ class Editor:
             residual=residual(weight.double(), pristine, rows, extra),
             preserve_drift=gram_drift(weight.double() - pristine, pristine, joint.gram),
             empty_prompt_drift=drift(layer(empty), _edited_layer(layer, weight, spanned)(empty)),
-            neighbours=joint.kept.get(spec.name, ()),
+            neighbours=joint.neighbours.get(spec.name, ()),
             seconds=seconds,
         )
 
@@ -288,14 +191,3 @@ def _replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
     path = next(name for name, child in module.named_modules() if child is old)
     parent, _, leaf = path.rpartition(".")
     setattr(module.get_submodule(parent), leaf, new)
-
-
-def _parity(layer: nn.Linear, rows: PairRows, responses: Tensor) -> Tensor:
-    """The delta of the released code: its values carry the bias, which the layer adds again."""
-    residuals = rows.steps.double() @ layer.weight.double().T + _bias_rows(layer, rows)
-    return residuals.T @ responses
-
-
-def _bias_rows(layer: nn.Linear, rows: PairRows) -> Tensor:
-    bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-    return torch.outer(rows.ones.double(), bias.double())

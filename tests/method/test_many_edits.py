@@ -23,7 +23,7 @@ def relative(a, b):
 
 def test_sums_over_many_edits_solve_what_their_rows_do(pipeline, editor, monkeypatch):
     in_sums = editor.compose(MANY).weights[QUICKFIX].double()
-    monkeypatch.setattr("edits.method.editor._FEW", len(MANY))
+    monkeypatch.setattr("edits.method.joint._FEW", len(MANY))
     in_rows = Editor(pipeline, ordinary=ORDINARY).compose(MANY).weights[QUICKFIX].double()
     pristine = resolve(pipeline.text_encoder, QUICKFIX).weight.double()
     assert relative(in_sums - pristine, in_rows - pristine) < 1e-4
