@@ -85,27 +85,21 @@ def test_presence_ranks_prompts_as_the_judge_sees_their_pictures(demo, judge):
     """Before and after the edit: names, other objects and random spellings of the concept."""
     pair, target = encoder_pair(demo.pipeline, demo.modules), Target.of(demo.spec)
     presence = Presence(pair.pristine, target)
-    names = ("pistol", "gun", "toy", "cat", "knife", "rocket", "beer")
-    asked = [prompt for name in names for prompt in target.prompts(name)[:3]]
-    spelled = [
+    names = ("pistol", "gun", "handgun", "toy", "cat", "knife", "rocket", "beer")
+    prompts = [prompt for name in names for prompt in target.prompts(name)[1:4]]
+    prompts += [
         written(target.templates[1], variant.text)
-        for variant in character_variants("pistol", limit=40, seed=7)
+        for variant in character_variants("pistol", limit=24, seed=7)
     ]
     scores, seen = [], []
-    for view, pipeline in (
-        (pair.pristine, demo.pipeline),
-        (pair.edited, demo.edited_pipeline),
-    ):
-        prompts = [*asked, *spelled]
+    for view, pipeline in ((pair.pristine, demo.pipeline), (pair.edited, demo.edited_pipeline)):
         scores += presence(view.from_texts(prompts)).tolist()
-        probes = [Probe(prompt, seed, {}) for prompt in prompts for seed in (1, 2)]
-        verdicts = judge.look(draw(pipeline, probes, Sampling(20, 3.0)))
-        hits = [verdict.classes["object"] == "pistol" for verdict in verdicts]
-        seen += [(hits[i] + hits[i + 1]) / 2 for i in range(0, len(hits), 2)]
-    shown = [score for score, share in zip(scores, seen, strict=True) if share >= 0.5]
-    hidden = [score for score, share in zip(scores, seen, strict=True) if share < 0.5]
+        pictures = draw(pipeline, [Probe(prompt, 1, {}) for prompt in prompts], Sampling(20, 3.0))
+        seen += [verdict.classes["object"] == "pistol" for verdict in judge.look(pictures)]
+    shown = [score for score, is_shown in zip(scores, seen, strict=True) if is_shown]
+    hidden = [score for score, is_shown in zip(scores, seen, strict=True) if not is_shown]
     pairs = [(one > other) + (one == other) / 2 for one in shown for other in hidden]
     auc = sum(pairs) / len(pairs)
     print(f"AUC {auc:.3f}, {len(shown)} prompts show a pistol, {len(hidden)} do not")  # noqa: T201
-    assert min(len(shown), len(hidden)) > 10
+    assert min(len(shown), len(hidden)) >= 9
     assert auc > 0.9
