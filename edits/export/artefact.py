@@ -22,7 +22,7 @@ from edits.export.packing import Packed, pack
 from edits.export.serialise import serialise
 from edits.method import Editor, Site, parse_sites, weights_digest
 
-# Measured on the demo model (docs/export.md): below it, no pixel moves by more than 1/255.
+# Measured on the demo model (docs/export.md): here pixels move by 1/255, hardly ever by more.
 TOLERANCE = 2.0**-14
 _KEY = "quickfix"
 _PARTS = ("up", "down", "bits", "scale")

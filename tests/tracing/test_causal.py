@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from edits.cli import app
 from edits.errors import TraceInvalid, TraceSiteUnknown
 from edits.manifests import catalog_entry
-from edits.method import QUICKFIX
+from edits.method import PRESETS, QUICKFIX
 from edits.model_card import ModelDefaults, write_default_sites
 from edits.plan import edit_spec
 from edits.tracing.causal import edit_site, verdict
@@ -95,7 +95,7 @@ def test_edits_cannot_act_on_the_stream_or_on_another_encoder():
 def test_a_written_site_becomes_what_the_preset_stands_for(tmp_path):
     (tmp_path / "quickfix.json").write_text('{"steps": 7}', encoding="utf-8")
     site = "text_encoder:text_model.encoder.layers.2.mlp.fc2"
-    assert ModelDefaults.read(tmp_path).edit_sites == (QUICKFIX,)
+    assert ModelDefaults.read(tmp_path).edit_sites == PRESETS["quickfix"]
     write_default_sites(tmp_path, (site,))
     card = json.loads((tmp_path / "quickfix.json").read_text(encoding="utf-8"))
     assert card == {"steps": 7, "sites": [site]}
