@@ -101,7 +101,7 @@ def test_a_written_site_becomes_what_the_preset_stands_for(tmp_path):
     assert card == {"steps": 7, "sites": [site]}
     sites = ModelDefaults.read(tmp_path).edit_sites
     assert [str(s) for s in edit_spec(catalog_entry("remove-pistol"), sites).sites] == [site]
-    assert edit_spec(catalog_entry("remove-pistol")).sites == (QUICKFIX,)
+    assert edit_spec(catalog_entry("remove-pistol")).sites == PRESETS["quickfix"]
 
 
 def test_write_sites_of_a_model_without_a_causal_site_writes_nothing(traced_model, tmp_path):
