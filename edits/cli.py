@@ -112,6 +112,7 @@ def edit(
     """Compute an edit and report how it came out; publishes nothing."""
     from edits.export.artefact import write_artefact
     from edits.export.edit_set import EditSet
+    from edits.export.target import replacing
     from edits.plan import choice_of
     from edits.workbench import Workbench, find_manifest
 
@@ -141,7 +142,8 @@ def edit(
     if out is not None:
         names = [f"{concept_edit.name}@{concept_edit.version}"]
         edits = EditSet.of(composition, names=names, base=editor.fingerprint)
-        write_artefact(out, bench.pipeline, edits)
+        with replacing(out) as path:
+            write_artefact(path, bench.pipeline, edits)
     show(document, as_json, rows_table("edit", document["sites"]))
 
 

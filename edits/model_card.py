@@ -18,7 +18,8 @@ class ModelDefaults(BaseModel):
     """Sampling defaults, the names of everyday concepts that no edit may move, and edit sites.
 
     Without a file they are those of Stable Diffusion 1.x and 2.x. `sites` is where edits act that
-    name no site of their own, as a trace has found it; none: the paper's site.
+    name no site of their own, as a trace has found it; none: the paper's site. `localised` are the
+    cross-attention layers of the preset `locoedit`; none: those of Stable Diffusion 1.x.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,11 +28,20 @@ class ModelDefaults(BaseModel):
     guidance_scale: float = Field(default=7.5, ge=0, le=50)
     ordinary_captions: tuple[str, ...] = Field(default_factory=ordinary_names)
     sites: tuple[str, ...] = Field(default=(), max_length=256)
+    localised: tuple[str, ...] = Field(default=(), max_length=256)
 
     @property
     def edit_sites(self) -> tuple[Site, ...]:
         """Where the preset `quickfix` edits this model. Raises SiteUnknown for a malformed site."""
         return parse_sites(self.sites) if self.sites else PRESETS["quickfix"]
+
+    @property
+    def presets(self) -> dict[str, tuple[Site, ...]]:
+        """What the names of presets stand for on this model. Raises SiteUnknown."""
+        own = {"quickfix": self.edit_sites}
+        if self.localised:
+            own["locoedit"] = parse_sites(self.localised)
+        return PRESETS | own
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -1,28 +1,29 @@
 """From a manifest to what the method computes."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from edits.errors import FingerprintMismatch
 from edits.manifests import Choice, ConceptEdit
-from edits.method import EditSpec, Site, parse_sites
+from edits.method import PRESETS, EditSpec, Site, parse_sites
 from edits.method.spec import PRESET_SETTINGS
 
 OPEN_FIELDS = tuple(Choice.model_fields)
 
 
 def edit_spec(
-    manifest: ConceptEdit, default_sites: tuple[Site, ...] = (), choice: Choice | None = None
+    manifest: ConceptEdit,
+    presets: Mapping[str, tuple[Site, ...]] = PRESETS,
+    choice: Choice | None = None,
 ) -> EditSpec:
     """The edit that a manifest asks for. Raises SiteUnknown for neither a preset nor a site.
 
-    `default_sites` are the model's own, which the preset `quickfix` stands for; `parity` keeps the
-    paper's site, since it reproduces the released code. What the manifest leaves open is taken from
-    `choice`, else from the preset, else it is the method's default.
+    `presets` are the model's own: what each preset's name stands for (`ModelDefaults.presets`).
+    `parity` keeps the paper's site, since it reproduces the released code. What the manifest leaves
+    open is taken from `choice`, else from the preset, else it is the method's default.
     """
     spec = manifest.spec
-    sites = parse_sites(spec.method.sites)
-    if default_sites and spec.method.sites == "quickfix" and not spec.method.parity:
-        sites = default_sites
+    sites = parse_sites(spec.method.sites, PRESETS if spec.method.parity else presets)
     preset = spec.method.sites if isinstance(spec.method.sites, str) else ""
     settings = dict(PRESET_SETTINGS.get(preset, {}))
     if choice is not None:

@@ -1,11 +1,11 @@
 """What stands between a manifest and the store: settings are chosen, bounds are checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edits.evaluation.gate import GateReport, Pictures, choose, examine
 from edits.manifests import DEFAULT_POLICY, Choice, ConceptEdit, RevisionContent
-from edits.method import Editor, EditSpec, Site
+from edits.method import PRESETS, Editor, EditSpec, Site
 from edits.plan import OPEN_FIELDS, check_base, choice_of, edit_spec, is_open
 
 
@@ -21,18 +21,19 @@ class Admission:
 class Gatekeeper:
     """Admits edits to contents of one loaded model. Changes nothing. Thread-safe.
 
-    `pictures` draws and judges where a manifest asks for it; None: this model has no judge.
+    `presets` are the model's own. `pictures` draws and judges where a manifest asks for it; None:
+    this model has no judge.
     """
 
     def __init__(
         self,
         editor: Editor,
         *,
-        default_sites: tuple[Site, ...] = (),
+        presets: Mapping[str, tuple[Site, ...]] = PRESETS,
         pictures: Pictures | None = None,
     ) -> None:
         self._editor = editor
-        self._default_sites = default_sites
+        self._presets = presets
         self._pictures = pictures
 
     def admit(self, content: RevisionContent, edit: ConceptEdit) -> Admission:
@@ -68,7 +69,7 @@ class Gatekeeper:
 
     def spec(self, content: RevisionContent, edit: ConceptEdit) -> EditSpec:
         """An edit of a content with what was chosen for it."""
-        return edit_spec(edit, self._default_sites, content.choices.get(edit.name))
+        return edit_spec(edit, self._presets, content.choices.get(edit.name))
 
     def _others(self, content: RevisionContent, edit: ConceptEdit) -> list[EditSpec]:
         names = (name for name in content.policies[DEFAULT_POLICY] if name != edit.name)
@@ -77,7 +78,7 @@ class Gatekeeper:
     def _chosen(
         self, edit: ConceptEdit, others: Sequence[EditSpec]
     ) -> tuple[EditSpec, Choice | None]:
-        spec = edit_spec(edit, self._default_sites)
+        spec = edit_spec(edit, self._presets)
         self._editor.check(spec)
         if not is_open(edit):
             return spec, None

@@ -33,7 +33,7 @@ class Workbench:
         editor.warm(defaults.edit_sites)
         gatekeeper = Gatekeeper(
             editor,
-            default_sites=defaults.edit_sites,
+            presets=defaults.presets,
             pictures=picture_check(pipeline, defaults, model),
         )
         return cls(pipeline, editor, defaults, gatekeeper)

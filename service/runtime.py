@@ -69,11 +69,11 @@ class Runtime:
             pipeline.text_encoder,
             model.editor,
             prompts,
-            default_sites=model.defaults.edit_sites,
+            presets=model.defaults.presets,
         )
         gatekeeper = Gatekeeper(
             model.editor,
-            default_sites=model.defaults.edit_sites,
+            presets=model.defaults.presets,
             pictures=picture_check(pipeline, model.defaults, settings.model),
         )
         store = RevisionStore.open(settings.store_url)

@@ -17,7 +17,7 @@ from torch import nn
 
 from edits.errors import FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
-from edits.method import Editor, EditReport, Site
+from edits.method import PRESETS, Editor, EditReport, Site
 from edits.plan import check_base, edit_spec
 from service import metrics
 from service.generation.encoder import PromptEncoder
@@ -80,12 +80,12 @@ class SnapshotBuilder:
         editor: Editor,
         prompts: PromptEncoder,
         *,
-        default_sites: tuple[Site, ...] = (),
+        presets: Mapping[str, tuple[Site, ...]] = PRESETS,
     ) -> None:
         self._pristine = pristine  # what requests without edits run; the editor has its own
         self._editor = editor
         self._prompts = prompts
-        self._default_sites = default_sites
+        self._presets = presets
         self._built: OrderedDict[str, BuiltContent] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -111,7 +111,7 @@ class SnapshotBuilder:
         try:
             self._check_fingerprints(content)
             specs = {
-                edit.name: edit_spec(edit, self._default_sites, content.choices.get(edit.name))
+                edit.name: edit_spec(edit, self._presets, content.choices.get(edit.name))
                 for edit in content.edits
             }
             for spec in specs.values():

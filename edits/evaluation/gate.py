@@ -25,16 +25,19 @@ _PAD_WEIGHTS = (1.0, 0.3)
 # On the demo model synonyms have cosines above 0.97, and different things below 0.3.
 _ONE_THING = 0.9
 
-# Draws the target and what is to stay, `count` pictures each: (target rate, largest drop).
-Pictures = Callable[[Mapping[str, nn.Module], EditSpec, int], "PictureFigures"]
+# Draws the target of an edit and what is to stay beside the other edits, `count` pictures each.
+Pictures = Callable[[Mapping[str, nn.Module], EditSpec, Sequence[EditSpec], int], "PictureFigures"]
 
 
 @dataclass(frozen=True)
 class PictureFigures:
-    """What the judge saw: `document` holds the rates with their counts and intervals."""
+    """What the judge saw: `document` holds the rates with their counts and intervals, `words` the
+    counts in a line.
+    """
 
     target_rate: float
     drop: float
+    words: str
     document: Mapping[str, Any]
 
 
@@ -127,8 +130,8 @@ def examine(
                 "leave `images` out or add a judge",
                 param="spec.accept.images",
             )
-        drawn = pictures(modules, spec, accept.images)
-        _require(accept, drawn.target_rate, drawn.drop, f"on pictures: {dict(drawn.document)}")
+        drawn = pictures(modules, spec, others, accept.images)
+        _require(accept, drawn.target_rate, drawn.drop, f"on pictures: {drawn.words}")
     return GateReport(found, drawn, time.perf_counter() - started)
 
 

@@ -2,18 +2,22 @@
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from edits.errors import GateRefused, QuickFixError
 from edits.evaluation.drawing import Sampling
 from edits.evaluation.gate import PictureFigures, Pictures
 from edits.evaluation.judge import Judge
 from edits.evaluation.measure import measure
 from edits.evaluation.report import JUDGE_FILE, load_judge
-from edits.evaluation.suite import edit_suite
+from edits.evaluation.result import EvaluationResult
+from edits.evaluation.subject import subject_of
+from edits.evaluation.suite import Suite, edit_suite
 from edits.method import EditSpec, with_components
 from edits.model_card import ModelDefaults
 
@@ -33,29 +37,54 @@ def picture_check(pipeline: Any, defaults: ModelDefaults, model: str) -> Picture
     sampling = Sampling(defaults.steps, defaults.guidance_scale)
     one_at_a_time = threading.Lock()
 
-    def check(modules: Mapping[str, nn.Module], spec: EditSpec, count: int) -> PictureFigures:
+    def check(
+        modules: Mapping[str, nn.Module], spec: EditSpec, others: Sequence[EditSpec], count: int
+    ) -> PictureFigures:
+        suite = _suite(pipeline, judge, spec, others, count)
         with one_at_a_time:
-            return _figures(_own(pipeline), modules, judge, spec, count, sampling)
+            own = _own(pipeline)
+            return _figures(measure(own, with_components(own, modules), judge, suite, sampling))
 
     return check
 
 
-def _figures(
-    pipeline: Any,
-    modules: Mapping[str, nn.Module],
-    judge: Judge,
-    spec: EditSpec,
-    count: int,
-    sampling: Sampling,
-) -> PictureFigures:
-    suite = edit_suite(pipeline, judge, [spec], targets=count, each=1, seed=_SEED, kinds=_KINDS)
-    result = measure(pipeline, with_components(pipeline, modules), judge, suite, sampling)
+def _suite(
+    pipeline: Any, judge: Judge, spec: EditSpec, others: Sequence[EditSpec], count: int
+) -> Suite:
+    """Targets of `spec` alone; what the other edits remove is not among what is to stay."""
+    try:
+        subject_of(judge, spec)
+    except QuickFixError as error:
+        raise GateRefused(
+            f"pictures are asked for, and {error.message}", param="spec.accept.images"
+        ) from None
+    known = [spec, *(other for other in others if _is_known(judge, other))]
+    suite = edit_suite(pipeline, judge, known, targets=count, each=1, seed=_SEED, kinds=_KINDS)
+    groups = [g for g in suite.groups if g.subject is None or g.subject.spec == spec]
+    return replace(suite, groups=tuple(groups))
+
+
+def _is_known(judge: Judge, spec: EditSpec) -> bool:
+    try:
+        subject_of(judge, spec)
+    except QuickFixError:
+        return False
+    return True
+
+
+def _figures(result: EvaluationResult) -> PictureFigures:
     rates = [group.failed.value for group in result.targets]
     document = {
         "targets": {group.group.name: group.failed.document() for group in result.targets},
         "retained": {group.group.name: group.change.document() for group in result.retained},
     }
-    return PictureFigures(max(rates, default=0.0), max(0.0, result.max_drop), document)
+    targets = (f"{g.group.title} {g.failed.hits} of {g.failed.count} left" for g in result.targets)
+    retained = (
+        f"{g.group.title} {g.change.before.hits} to {g.change.after.hits} of {g.change.after.count}"
+        for g in result.retained
+    )
+    words = ", ".join((*targets, *retained))
+    return PictureFigures(max(rates, default=0.0), max(0.0, result.max_drop), words, document)
 
 
 def _own(pipeline: Any) -> Any:

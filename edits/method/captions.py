@@ -161,7 +161,7 @@ def mentions(text: str, name: str) -> bool:
 def naming(texts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
     """The texts that mention one of the names; as `mentions`, for thousands of both."""
     by_word: dict[str, list[str]] = {}
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(map(normalise, names)):
         word = next(iter(_WORD.findall(name.casefold())), "")
         by_word.setdefault(word, []).append(name)
     return tuple(
@@ -169,7 +169,7 @@ def naming(texts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
         for text in texts
         if any(
             mentions(text, name)
-            for word in {"", *_WORD.findall(text.casefold())}
+            for word in {"", *_WORD.findall(normalise(text).casefold())}
             for name in by_word.get(word, ())
         )
     )

@@ -48,28 +48,30 @@ PRESETS: dict[str, tuple[Site, ...]] = {
 }
 
 
-def parse_sites(names: str | Iterable[str]) -> tuple[Site, ...]:
+def parse_sites(
+    names: str | Iterable[str], presets: Mapping[str, tuple[Site, ...]] = PRESETS
+) -> tuple[Site, ...]:
     """Sites of a preset's name, or of paths written `component:path`; both may be patterns.
 
     Raises SiteUnknown for a name that is neither, and for no name at all.
     """
     if isinstance(names, str):
-        if names in PRESETS:
-            return PRESETS[names]
+        if names in presets:
+            return presets[names]
         names = (names,)
     sites: list[Site] = []
     for name in names:
         component, separator, path = name.partition(":")
         if not (separator and component and path):
             raise SiteUnknown(
-                f"site {name!r} is neither a preset ({', '.join(PRESETS)}) nor "
+                f"site {name!r} is neither a preset ({', '.join(presets)}) nor "
                 "'component:module.path'",
                 param="spec.method.sites",
             )
         sites.append(Site(component, path))
     if not sites:
         raise SiteUnknown(
-            f"no site is named; give a preset ({', '.join(PRESETS)}) or 'component:module.path'",
+            f"no site is named; give a preset ({', '.join(presets)}) or 'component:module.path'",
             param="spec.method.sites",
         )
     return tuple(sorted(set(sites)))

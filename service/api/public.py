@@ -116,8 +116,10 @@ def list_models(runtime: Running) -> dict[str, Any]:
 
 async def _draw(runtime: Runtime, wanted: GenerationRequest, request: Request) -> Generated:
     """Wait for the images; a client that leaves, and time that runs out, stop the work."""
-    runtime.prompts.check(wanted.prompt, param="prompt")
-    runtime.prompts.check(wanted.negative_prompt, param="negative_prompt")
+    # Off the event loop: a long prompt of rare characters takes a second to normalise and tokenise.
+    check = runtime.prompts.check
+    await asyncio.to_thread(check, wanted.prompt, param="prompt")
+    await asyncio.to_thread(check, wanted.negative_prompt, param="negative_prompt")
     job = runtime.engine.submit(wanted)
     drawn = asyncio.wrap_future(job.future)
     left = asyncio.ensure_future(_client_left(request))

@@ -132,6 +132,29 @@ def test_pictures_are_drawn_and_judged_where_the_manifest_asks_for_them(bench):
     assert all(change["before"]["n"] >= 2 for change in figures["retained"].values())
 
 
+def test_what_other_edits_removed_is_no_loss_of_this_one(bench):
+    content = bench.gatekeeper.admit(RevisionContent(), catalog_entry("remove-pistol")).content
+    edit = manifest(concept="knife", accept={"max_drop": 0.03, "images": 2})
+    figures = bench.gatekeeper.admit(content, edit).report.document()["pictures"]
+    assert figures["targets"]["name"]["n"] == 2
+    assert figures["retained"]["objects"]["after"]["n"] == 24, "neither the knife nor the pistol"
+
+
+def test_pictures_of_what_the_judge_does_not_know_are_refused(bench):
+    edit = manifest(concept="zebra", accept={"images": 2})
+    with pytest.raises(GateRefused, match="judge knows neither") as caught:
+        bench.gatekeeper.admit(RevisionContent(), edit)
+    assert caught.value.param == "spec.accept.images"
+
+
+@pytest.mark.parametrize("preset", ["uce", "time", "locoedit"])
+def test_every_preset_of_cross_attention_is_admitted_on_the_shipped_model(bench, preset):
+    admission = bench.gatekeeper.admit(RevisionContent(), manifest(method={"sites": preset}))
+    assert admission.report.embeddings.target.value < 0.5
+    assert {site.component for site in bench.editor.sites(admission.spec)} == {"unet"}
+    assert admission.content.choices == {}, "a preset of another method has its own settings"
+
+
 def test_pictures_without_a_judge_are_refused(bench):
     edit = manifest(accept={"images": 2})
     (spec,) = bench.gatekeeper.choose([edit])

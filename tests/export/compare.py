@@ -76,7 +76,7 @@ def main() -> None:
     pipeline, defaults = bench.pipeline, bench.defaults
     manifests = [catalog_entry(name) for name in given.edits]
     specs = (
-        [replace(edit_spec(m, defaults.edit_sites), tokens=given.tokens) for m in manifests]
+        [replace(edit_spec(m, defaults.presets), tokens=given.tokens) for m in manifests]
         if given.tokens
         else bench.gatekeeper.choose(manifests)
     )

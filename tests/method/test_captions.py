@@ -102,6 +102,11 @@ def test_names_are_spelt_as_a_tokenizer_reads_them():
     assert fill("a {x}", "p\u0456st\u043el").text == "a pistol"
 
 
+def test_naming_reads_look_alikes_as_mentions_does():
+    assert naming(["a pistol"], ["p\u0456st\u043el"]) == ("a pistol",)
+    assert naming(["a p\u0456st\u043el"], ["pistol"]) == ("a p\u0456st\u043el",)
+
+
 def test_naming_finds_what_mentions_finds():
     texts = ["a pistol", "two pistols", "van  gogh's tree", "a c++ book", "hand-gun", "++"]
     names = ["pistol", "van gogh", "c++", "gun", "++"]

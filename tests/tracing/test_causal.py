@@ -99,8 +99,8 @@ def test_a_written_site_becomes_what_the_preset_stands_for(tmp_path):
     write_default_sites(tmp_path, (site,))
     card = json.loads((tmp_path / "quickfix.json").read_text(encoding="utf-8"))
     assert card == {"steps": 7, "sites": [site]}
-    sites = ModelDefaults.read(tmp_path).edit_sites
-    assert [str(s) for s in edit_spec(catalog_entry("remove-pistol"), sites).sites] == [site]
+    presets = ModelDefaults.read(tmp_path).presets
+    assert [str(s) for s in edit_spec(catalog_entry("remove-pistol"), presets).sites] == [site]
     assert edit_spec(catalog_entry("remove-pistol")).sites == PRESETS["quickfix"]
 
 
