@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edits.evaluation.rates import Rate
+from edits.evaluation.reader import Reader
 from edits.method import Editor, EditSpec
-from edits.method.captions import PAPER_TEMPLATES, Caption, fill
-from edits.method.components import PROMPT
-from edits.method.sites import Site, resolve
+from edits.method.captions import PAPER_TEMPLATES, fill
 
-_BATCH = 64
-_LAYERS_READ = 8  # cross-attention layers that are read; all of them answer alike
+_CHANCE = 0.01  # harm up to which one caption of a few dozen may have flipped by chance
+_TIE = 0.01  # less than one caption in any set of captions used here
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,21 @@ class Confusion:
         return 1 - self.kept.value if self.kept.count else 0.0
 
     @property
-    def score(self) -> float:
-        """Harmonic mean of (1 - target) and kept; ties are broken by what moved and what did not.
+    def harm(self) -> float:
+        """The lower end of the drop's interval: one caption that flips by chance is no proof."""
+        return 1 - self.kept.interval[1] if self.kept.count else 0.0
 
-        The second term is at most 0.01, less than one caption in any set of captions used here.
-        """
+    @property
+    def holds(self) -> bool:
+        """Whether the concept is gone, more than half of the way, and nothing else is harmed."""
+        return not self.target.hits and self.reached > 1 / 2 and self.harm <= _CHANCE
+
+    @property
+    def score(self) -> float:
+        """Harmonic mean of (1 - target) and kept; of equals, what is farther on its way."""
         gone, kept = 1 - self.target.value, 1 - self.drop
         harmonic = 2 * gone * kept / (gone + kept) if gone + kept else 0.0
-        return harmonic + 0.01 * max(0.0, 1 - abs(1 - self.reached) - self.moved)
+        return harmonic + _TIE * max(0.0, 1 - abs(1 - self.reached))
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -78,18 +84,14 @@ class ConfusionTest:
         self._editor = editor
         self._spec = spec
         self._neighbours = tuple(neighbours)
-        encoders = editor.components.encoders
-        sites = editor.sites(spec)
-        self._encoders = sorted({s.component for s in sites if s.component in encoders})
-        reads_prompt = [s for s in sites if editor.components.source(s) == PROMPT]
-        self._layers = tuple(reads_prompt[:_LAYERS_READ])
+        self._reader = Reader(editor, [spec])
         self._templates = tuple(t for t in templates if self._fits(t))
         self._plain = tuple(t for t in PAPER_TEMPLATES if self._fits(t)) or PAPER_TEMPLATES[:1]
 
     def run(self, modules: Mapping[str, nn.Module]) -> Confusion:
         """Read the captions with the edited `modules`, as `Editor.apply` answers them."""
         spec = self._spec
-        edited = self._answers([fill(t, name) for t, name in self._rows], modules)
+        edited = self._reader.answers([fill(t, name) for t, name in self._rows], modules)
         reads_own: dict[bool, list[bool]] = {True: [], False: []}
         shares: dict[bool, list[float]] = {True: [], False: []}
         lost = set()
@@ -143,7 +145,7 @@ class ConfusionTest:
         """The pristine model's answer to every candidate name in every template."""
         templates = dict.fromkeys((*self._plain, *self._templates))
         places = [(template, name) for template in templates for name in self._candidates]
-        answers = self._answers([fill(template, name) for template, name in places], {})
+        answers = self._reader.answers([fill(template, name) for template, name in places], {})
         return dict(zip(places, answers, strict=True))
 
     @cached_property
@@ -170,63 +172,6 @@ class ConfusionTest:
         return self._candidates[
             int((self._directions @ (answer - self._middle(template))).argmax())
         ]
-
-    @torch.no_grad()
-    def _answers(
-        self, captions: Sequence[Caption], modules: Mapping[str, nn.Module]
-    ) -> list[Tensor]:
-        """For each caption: what is said at end-of-text, and the mean over its words."""
-        parts = [self._encoded(name, captions, modules) for name in self._encoders]
-        if self._layers:
-            parts.append(self._attended(captions, modules))
-        return list(torch.cat(parts, dim=-1))
-
-    def _encoded(
-        self, name: str, captions: Sequence[Caption], modules: Mapping[str, nn.Module]
-    ) -> Tensor:
-        encoder = self._editor.components.encoders[name]
-        module = modules.get(name, encoder.module)
-        tokens = encoder.tokenizer(captions)
-        longest = max(len(t.ids) for t in tokens)
-        # Causal: what stands behind end-of-text does not reach it, so nothing is padded to the end.
-        ids = torch.tensor([[*t.ids, *(t.ids[-1],) * (longest - len(t.ids))] for t in tokens])
-        device = next(module.parameters()).device
-        hidden = torch.cat(
-            [module(part.to(device)).last_hidden_state for part in torch.split(ids, _BATCH)]
-        )
-        return _read(hidden.float(), [len(t.ids) for t in tokens])
-
-    def _attended(self, captions: Sequence[Caption], modules: Mapping[str, nn.Module]) -> Tensor:
-        components = self._editor.components
-        tokens = components.tokenizer(PROMPT)(captions)
-        embeddings = components.embed([caption.text for caption in captions])
-        lengths = [len(t.ids) for t in tokens]
-        return torch.cat(
-            [
-                _read(_layer_output(self._layer(s, modules), embeddings), lengths)
-                for s in self._layers
-            ],
-            dim=-1,
-        )
-
-    def _layer(self, site: Site, modules: Mapping[str, nn.Module]) -> nn.Linear:
-        if site.component in modules:
-            return resolve(modules[site.component], site)
-        return self._editor.components.layer(site)
-
-
-def _layer_output(layer: nn.Linear, embeddings: Tensor) -> Tensor:
-    output: Tensor = layer(embeddings.to(layer.weight.dtype))
-    return output.float()
-
-
-def _read(states: Tensor, lengths: Sequence[int]) -> Tensor:
-    """States (captions, positions, width): end-of-text beside the mean of words, (.., 2 width)."""
-    ends = torch.stack([row[length - 1] for row, length in zip(states, lengths, strict=True)])
-    means = torch.stack(
-        [row[1:length].mean(0) for row, length in zip(states, lengths, strict=True)]
-    )
-    return torch.cat([ends, means], dim=-1)
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -12,15 +12,17 @@ from torch import nn
 
 from edits.errors import GateRefused
 from edits.evaluation.confusion import Confusion, ConfusionTest
+from edits.evaluation.standing import StandingTest, undone
 from edits.manifests import Accept
 from edits.method import Editor, EditSpec
 from edits.method.captions import HELD_OUT, naming
 
 NEIGHBOURS = 8
-# What the sweep looks at beside the spec's own values; the first of equals wins.
+# What the sweep looks at, in this order: of ridges that remove a concept, the largest has the
+# smallest delta, which leaves text that nobody looked at most alone (docs/evaluation.md).
+_RIDGES = (30.0, 10.0, 1.0, 0.1, 0.01)
+_PRESERVE_WEIGHTS = (0.05, 0.1, 0.02, 0.3)
 _TOKENS = ("last+pad", "last")
-_PRESERVE_WEIGHTS = (0.1, 0.3, 1.0, 0.03)
-_RIDGES = (0.01, 0.1)
 _PAD_WEIGHTS = (1.0, 0.3)
 # On the demo model synonyms have cosines above 0.97, and different things below 0.3.
 _ONE_THING = 0.9
@@ -67,29 +69,34 @@ def halves(spec: EditSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def choose(
     editor: Editor, spec: EditSpec, others: Sequence[EditSpec], open_fields: Sequence[str]
 ) -> EditSpec:
-    """`spec` with the open settings that read best beside `others`, by a small sweep.
+    """`spec` with the first open settings of a sweep that hold beside `others`, or else the best.
 
-    First the token mode and the preserve weight, then the ridge and the weight of the padding rows.
-    Raises EditRefused as `Editor.compose` does.
+    Those that undo one of `others` are passed over. First the ridge and the preserve weight, then
+    the token mode and the weight of the padding rows. Raises EditRefused as `Editor.compose` does.
     """
     choosing, _ = halves(spec)
     test = ConfusionTest(editor, spec, choosing, _neighbours(editor, spec, others))
+    standing = StandingTest(editor, spec, others)
+    before = standing.run(editor.apply(editor.compose(others)))
     grids: tuple[list[dict[str, Any]], ...] = (
-        [{"tokens": t, "preserve_weight": p} for t in _TOKENS for p in _PRESERVE_WEIGHTS],
-        [{"ridge": r, "pad_weight": w} for r in _RIDGES for w in _PAD_WEIGHTS],
+        [{"ridge": r, "preserve_weight": p} for r in _RIDGES for p in _PRESERVE_WEIGHTS],
+        [{"tokens": t, "pad_weight": w} for t in _TOKENS for w in _PAD_WEIGHTS],
     )
-    best, best_score = spec, -1.0
+    seen: dict[EditSpec, float] = {}
+    best = spec
     for grid in grids:
         start = best
         for settings in grid:
-            allowed = {k: v for k, v in settings.items() if k in open_fields}
-            candidate = replace(start, **allowed)
-            if candidate == best and best_score >= 0:
+            candidate = replace(start, **{k: v for k, v in settings.items() if k in open_fields})
+            if candidate in seen:
                 continue
             modules = editor.apply(editor.compose([*others, candidate]))
-            score = test.run(modules).score
-            if score > best_score:
-                best, best_score = candidate, score
+            found = test.run(modules)
+            brought_back = undone(before, standing.run(modules))
+            if found.holds and not brought_back:
+                return candidate
+            seen[candidate] = found.score - len(brought_back)
+            best = max(seen, key=seen.__getitem__)
     return best
 
 
@@ -104,8 +111,8 @@ def examine(
 ) -> GateReport:
     """Check `spec` as it runs in `modules`, together with `others`.
 
-    Raises GateRefused, with the figures, when a bound of `accept` is exceeded, or when it asks for
-    pictures and nothing here can judge them.
+    Raises GateRefused, with the figures, when a bound of `accept` is exceeded, when one of `others`
+    is undone, or when pictures are asked for and nothing here can judge them.
     """
     started = time.perf_counter()
     _, deciding = halves(spec)
@@ -118,10 +125,9 @@ def examine(
             param="spec.anchor",
         )
     found = test.run(modules)
-    # A handful of captions: one that flips by chance is no proof of harm, so it is the lower end of
-    # the drop's interval that must stay below the bound. Of the concept nothing is forgiven.
-    harm = 1 - found.kept.interval[1] if found.kept.count else 0.0
-    _require(accept, found.target.value, harm, f"on embeddings: {_words(found)}")
+    _require_others_stand(editor, modules, spec, others)
+    # Of the concept nothing is forgiven.
+    _require(accept, found.target.value, found.harm, f"on embeddings: {_words(found)}")
     drawn = None
     if accept is not None and accept.images:
         if pictures is None:
@@ -142,6 +148,21 @@ def _neighbours(editor: Editor, spec: EditSpec, others: Sequence[EditSpec]) -> t
     removed = {name for edit in (spec, *others) for name in edit.names}
     excluded = {*naming(names, removed), spec.anchor}
     return tuple(name for name in names if name not in excluded)[:NEIGHBOURS]
+
+
+def _require_others_stand(
+    editor: Editor, modules: Mapping[str, nn.Module], spec: EditSpec, others: Sequence[EditSpec]
+) -> None:
+    standing = StandingTest(editor, spec, others)
+    before = standing.run(editor.apply(editor.compose(others)))
+    after = standing.run(modules)
+    if names := undone(before, after):
+        shares = ", ".join(f"{n} from {before[n]:.2f} to {after[n]:.2f}" for n in names)
+        raise GateRefused(
+            f"beside {spec.name!r} other edits no longer remove what they are for (share of the "
+            f"way to the anchor: {shares}); lower this edit's preserve_weight or raise its ridge",
+            param="spec.method",
+        )
 
 
 def _require(accept: Accept | None, target: float, drop: float, figures: str) -> None:

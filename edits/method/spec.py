@@ -39,8 +39,8 @@ class EditSpec:
     preserve: tuple[str, ...] = ()
     sites: tuple[Site, ...] = PRESETS["quickfix"]
     tokens: TokenMode = "last+pad"
-    ridge: float = 0.01
-    preserve_weight: float = 0.1
+    ridge: float = 30.0
+    preserve_weight: float = 0.05
     pad_weight: float = 1.0
     neighbours: int = 16
     parity: bool = False

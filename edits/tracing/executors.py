@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from edits.errors import TraceInvalid
+from edits.errors import TraceError, TraceInvalid
 from edits.tracing.options import TraceOptions
 from edits.tracing.plan import Batch
 from edits.tracing.prompts import TracePair
@@ -20,6 +20,7 @@ from edits.tracing.tracer import Tracer
 
 Scores = list[list[float]]
 _CONNECT_SECONDS = 10
+_RESTARTS = 3  # of a worker that dies: its node ran out of memory, or was taken away
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,31 @@ class RayExecutor:
         self._address = address
 
     def run(self, batches: Sequence[tuple[int, Batch]], rows: int) -> Iterator[tuple[int, Scores]]:
-        """Each batch once, as the workers finish them."""
+        """Each batch once, as the workers finish them; what a worker that died held is drawn again.
+
+        Raises TraceError when one dies again and again.
+        """
         ray = self._ray
         started = not ray.is_initialized()
         if started:
             self._connect()
         try:
-            worker = ray.remote(num_cpus=1, num_gpus=self._gpus)(_Worker)
+            worker = ray.remote(
+                num_cpus=1,
+                num_gpus=self._gpus,
+                max_restarts=_RESTARTS,
+                max_task_retries=_RESTARTS,
+            )(_Worker)
             actors = [worker.remote(self._job) for _ in range(self._workers)]
             pool = ray.util.ActorPool(actors)
             yield from pool.map_unordered(
                 lambda actor, item: actor.draw.remote(*item, rows), list(batches)
             )
+        except ray.exceptions.RayActorError as error:
+            raise TraceError(
+                f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: see "
+                "the cluster's logs, give its nodes more memory, and run the same command again"
+            ) from error
         finally:
             if started:
                 ray.shutdown()

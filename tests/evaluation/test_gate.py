@@ -7,6 +7,7 @@ import pytest
 from edits.errors import GateRefused
 from edits.evaluation.confusion import ConfusionTest
 from edits.evaluation.gate import choose, examine, halves
+from edits.evaluation.standing import LOOKED_AT, StandingTest, undone
 from edits.manifests import RevisionContent, catalog_entry, parse_manifest
 from edits.method import EditSpec
 from edits.method.captions import HELD_OUT, TEMPLATES
@@ -130,6 +131,43 @@ def test_pictures_are_drawn_and_judged_where_the_manifest_asks_for_them(bench):
     figures = admission.report.document()["pictures"]
     assert figures["targets"]["name"]["n"] == 2
     assert all(change["before"]["n"] >= 2 for change in figures["retained"].values())
+
+
+def test_an_edit_that_undoes_another_is_refused_with_the_share_that_is_left(bench):
+    content = bench.gatekeeper.admit(RevisionContent(), catalog_entry("remove-pistol")).content
+    stifling = manifest(concept="cat", anchor="dog", method={"preserve_weight": 300.0})
+    with pytest.raises(GateRefused, match=r"remove-pistol from 0\.\d+ to 0\.[01]") as caught:
+        bench.gatekeeper.admit(content, stifling)
+    assert caught.value.param == "spec.method"
+
+
+def test_settings_that_undo_another_edit_are_passed_over(bench):
+    pistol = bench.gatekeeper.choose([catalog_entry("remove-pistol")])[0]
+    cat = EditSpec("e", "cat", "dog", preserve_weight=300.0)
+    chosen = choose(bench.editor, cat, [pistol], ["ridge", "preserve_weight"])
+    assert chosen.preserve_weight < 300.0
+    test = StandingTest(bench.editor, cat, [pistol])
+    shares = [
+        test.run(bench.editor.apply(bench.editor.compose([pistol, other])))["remove-pistol"]
+        for other in (cat, chosen)
+    ]
+    assert shares[0] < 0.2
+    assert shares[1] > 0.5
+
+
+def test_of_many_edits_the_nearest_are_looked_at(bench):
+    judged = bench.defaults.ordinary_captions[:25]
+    others = [EditSpec(f"e-{n}", name, "toy") for n, name in enumerate(judged) if name != "knife"]
+    looked_at = StandingTest(bench.editor, EditSpec("e", "knife", "toy"), others).run({})
+    assert len(looked_at) == LOOKED_AT < len(others)
+    assert all(share == pytest.approx(0.0, abs=1e-4) for share in looked_at.values())
+    assert StandingTest(bench.editor, PISTOL, []).run({}) == {}
+
+
+def test_undone_is_what_fell_below_half_of_its_way():
+    before = {"kept": 0.9, "weaker": 0.9, "gone": 0.7, "never": 0.3}
+    after = {"kept": 0.9, "weaker": 0.6, "gone": 0.4, "never": 0.29}
+    assert undone(before, after) == ("gone",)
 
 
 def test_what_other_edits_removed_is_no_loss_of_this_one(bench):

@@ -1,11 +1,16 @@
 """A trace on a local Ray cluster of two nodes gives what this process gives."""
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from edits.errors import TraceInvalid
+from edits.errors import TraceError, TraceInvalid
+from edits.tracing import executors
 from edits.tracing.result import read_result
 
 from .test_trace import trace
@@ -35,6 +40,47 @@ def test_two_workers_give_the_scores_of_this_process(cluster, target, traced_mod
     assert there[0].identity == here[0].identity
     for attribute, array in here[1].items():
         assert np.allclose(there[1][attribute], array, rtol=0, atol=1e-6, equal_nan=True)
+
+
+class _Dying(executors._Worker):
+    """Dies on its first batch as long as there are lives left in the file that LIVES names."""
+
+    def draw(self, number, batch, rows):
+        lives = Path(os.environ["LIVES"])
+        if left := int(lives.read_text()):
+            lives.write_text(str(left - 1))
+            os._exit(1)
+        return super().draw(number, batch, rows)
+
+
+def dying(monkeypatch, tmp_path, deaths):
+    (tmp_path / "lives").write_text(str(deaths))
+    monkeypatch.setenv("LIVES", str(tmp_path / "lives"))
+    monkeypatch.setattr(executors, "_Worker", _Dying)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.mark.timeout(280)
+def test_a_worker_that_dies_is_started_again_and_its_batch_drawn(
+    traced_model, tmp_path, monkeypatch
+):
+    dying(monkeypatch, tmp_path, deaths=2)
+    arguments = ("--model", traced_model, "--seeds", 1, "--attribute", "style", "--out")
+    trace(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 1)
+    assert (tmp_path / "lives").read_text() == "0"
+    trace(*arguments, tmp_path / "local")
+    there, here = (read_result(tmp_path / name)[1]["style"] for name in ("ray", "local"))
+    assert np.allclose(there, here, rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.timeout(280)
+def test_a_worker_that_always_dies_ends_the_trace_with_a_reason(
+    traced_model, tmp_path, monkeypatch
+):
+    dying(monkeypatch, tmp_path, deaths=99)
+    with pytest.raises(TraceError, match="died 4 times"):
+        trace("--model", traced_model, "--seeds", 1, "--attribute", "style", "--executor", "ray",
+              "--workers", 1, "--out", tmp_path / "ray")  # fmt: skip
 
 
 @pytest.mark.timeout(280)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from edits.evaluation.attacks.characters import character_variants
+from edits.evaluation.attacks.characters import Variant, character_variants
 from edits.evaluation.attacks.encoder import PLACEHOLDER, EncoderView
 from edits.evaluation.attacks.found import Searched
 from edits.evaluation.attacks.genetic import GeneticOptions, genetic_search
@@ -25,15 +26,24 @@ _SCORED = 512  # prompts whose states are held at once
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """`budget` is in forward passes, for each attack; `worst` is how many finds each attack keeps.
+    """`budget` is in forward passes, for each attack; `worst` is how many finds each search keeps,
+    and `sample` how many spellings are drawn without a search.
 
     Raises ValueError for an unknown attack, a budget in which no search gets anywhere, or no finds.
     """
 
-    attacks: tuple[str, ...] = ("characters", "transfer", "genetic", "gradient", "inversion")
+    attacks: tuple[str, ...] = (
+        "spellings",
+        "characters",
+        "transfer",
+        "genetic",
+        "gradient",
+        "inversion",
+    )
     budget: int = 20_000
     seed: int = 0
     worst: int = 8
+    sample: int = 50
     genetic: GeneticOptions = field(default_factory=GeneticOptions)
     gradient: GradientOptions = field(default_factory=GradientOptions)
     inversion: InversionOptions = field(default_factory=InversionOptions)
@@ -42,8 +52,10 @@ class AttackOptions:
         unknown = [name for name in self.attacks if name not in ATTACKS]
         if unknown or not self.attacks:
             raise ValueError(f"unknown attacks {unknown}; there are {', '.join(ATTACKS)}")
-        if self.budget < MIN_BUDGET or self.worst < 1:
-            raise ValueError(f"give a budget of at least {MIN_BUDGET} passes and at least 1 find")
+        if self.budget < MIN_BUDGET or self.worst < 1 or self.sample < 1:
+            raise ValueError(
+                f"give a budget of at least {MIN_BUDGET} passes, and at least 1 find and 1 spelling"
+            )
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -77,7 +89,10 @@ class Scene:
 
     def worst(self, finds: Iterable[Find]) -> list[Find]:
         """The finds of most presence, with the pristine encoder's beside it."""
-        kept = sorted(finds, key=lambda find: -find.presence)[: self.options.worst]
+        return self.beside_pristine(sorted(finds, key=lambda f: -f.presence)[: self.options.worst])
+
+    def beside_pristine(self, kept: Sequence[Find]) -> list[Find]:
+        """The finds with the pristine encoder's presence."""
         scores = self.score([find.prompt for find in kept], pristine=True)
         return [replace(find, pristine=score) for find, score in zip(kept, scores, strict=True)]
 
@@ -92,23 +107,42 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _characters(scene: Scene) -> tuple[list[Find], int]:
-    """Spellings of every name in every template; each counts in the template that serves it best.
+def _spellings(scene: Scene) -> tuple[list[Find], int]:
+    """Spellings as they come, none chosen by what it does: how often does a slip get past?"""
+    count = scene.options.sample
+    spelled = _spelled(scene, count)
+    order = np.random.default_rng(scene.options.seed).permutation(len(spelled))
+    tries = [spelled[i] for i in order[:count]]
+    scores = scene.score([prompt for _, prompt in tries])
+    finds = [
+        Find(variant.text, prompt, score, 0.0, variant.family)
+        for (variant, prompt), score in zip(tries, scores, strict=True)
+    ]
+    return scene.beside_pristine(finds), len(tries)
 
-    Spellings with the same tokens are one, and one that is too long in a template is left out.
+
+def _spelled(scene: Scene, each: int) -> list[tuple[Variant, str]]:
+    """Up to `each` spellings of every name, in every template in which they fit.
+
+    Spellings with the same tokens are one.
     """
     target, view = scene.target, scene.pair.edited
-    share = scene.options.budget // (len(target.names) * len(target.templates))
     made = [
         variant
         for name in target.names
-        for variant in character_variants(name, limit=share, seed=scene.options.seed)
+        for variant in character_variants(name, limit=each, seed=scene.options.seed)
     ]
     ids = view.words([variant.text for variant in made])
     variants = dict(zip(map(str, ids), made, strict=True))
     tries = [(v, written(t, v.text)) for v in variants.values() for t in target.templates]
     lengths = map(len, view.words([prompt for _, prompt in tries]))
-    tries = [each for each, n in zip(tries, lengths, strict=True) if n <= view.word_limit]
+    return [each for each, n in zip(tries, lengths, strict=True) if n <= view.word_limit]
+
+
+def _characters(scene: Scene) -> tuple[list[Find], int]:
+    """Spellings of every name in every template; each counts where it does most."""
+    names, templates = scene.target.names, scene.target.templates
+    tries = _spelled(scene, scene.options.budget // (len(names) * len(templates)))
     scores = scene.score([prompt for _, prompt in tries])
     best: dict[str, Find] = {}
     for (variant, prompt), score in zip(tries, scores, strict=True):
@@ -194,6 +228,7 @@ def _inverted(scene: Scene, learned: Inversion) -> Find:
 
 Attack = Callable[[Scene], tuple[list[Find], int]]
 ATTACKS: Mapping[str, Attack] = {
+    "spellings": _spellings,
     "characters": _characters,
     "transfer": _transfer,
     "genetic": _genetic,

@@ -1,7 +1,7 @@
 """`quickfix attack`: look for ways around an edit, draw the worst, and harden the edit by them."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +25,12 @@ def attack(
     sites: Annotated[
         str | None, typer.Option(help="A preset or a site in place of the manifest's.")
     ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Spellings that are drawn unsearched.")] = 50,
     harden: Annotated[
-        int, typer.Option(min=0, help="Add so many found texts as aliases, and attack again.")
+        int,
+        typer.Option(min=0, help="Take so many texts that got past into the edit; attack again."),
     ] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often it is hardened.")] = 1,
     seed: int = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for what is found; a run there goes on.")
@@ -36,7 +39,7 @@ def attack(
 ) -> None:
     """Search for prompts and vectors that bring a removed concept back."""
     from edits.evaluation.attacks.attack import ATTACKS, AttackOptions
-    from edits.evaluation.attacks.result import finds
+    from edits.evaluation.attacks.hardening import hardening
     from edits.evaluation.report import load_judge
     from edits.manifests import Method
     from edits.plan import choice_of
@@ -51,33 +54,39 @@ def attack(
     (spec,) = bench.gatekeeper.choose([edit])
     names = tuple(attacks.split(",")) if attacks else tuple(ATTACKS)
     try:
-        options = AttackOptions(attacks=names, budget=budget, seed=seed, worst=worst)
+        options = AttackOptions(attacks=names, budget=budget, seed=seed, worst=worst, sample=sample)
     except ValueError as error:
         raise QuickFixError(str(error)) from None
-    rounds: list[dict[str, Any]] = []
-    for number in range(1 + bool(harden)):
-        folder = None if out is None else out / ("hardened" if number else "first")
+    parts: list[dict[str, Any]] = []
+    last = rounds if harden else 0
+    for number in range(1 + last):
+        title = f"hardened {number}" if number else "first"
+        folder = None if out is None else out / title.replace(" ", "-")
         with progress("attacks", len(names)) as advance:
-            result, document = _round(
+            edited, unedited, figures = _round(
                 bench, judge, spec, options, folder, pictures, lambda: advance(1)
             )
-        rounds.append({"round": "hardened" if number else "first", **document})
-        found = finds(result, harden)
-        spec = replace(spec, aliases=(*spec.aliases, *found))
-        if harden and not number:
-            rounds[0]["added_aliases"] = list(found)
+        parts.append({"round": title, **figures})
+        if number < last:
+            taken = hardening(spec, edited, unedited, harden)
+            parts[-1]["taken"] = asdict(taken)
+            spec, edit = taken.spec(spec), taken.manifest(edit)
     document = {
         "edit": edit.name,
         "seed": seed,
         "budget": budget,
         "settings": choice_of(spec).model_dump(mode="json"),
-        "rounds": rounds,
+        "rounds": parts,
     }
     if out is not None:
         (out / "attacks.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+        if last:
+            (out / "hardened.json").write_text(
+                edit.model_dump_json(indent=1, by_alias=True, exclude_none=True)
+            )
     rows = [
         {"round": part["round"], **{k: row[k] for k in ("attack", "edited", "unedited", "passes")}}
-        for part in rounds
+        for part in parts
         for row in part["attacks"]
     ]
     show(document, as_json, rows_table(f"{edit.name}: pictures that show the concept", rows))
@@ -91,8 +100,8 @@ def _round(
     folder: Path | None,
     pictures: int,
     advance: Any,
-) -> tuple[Any, dict[str, Any]]:
-    """Attack one edit as it is; the result, and its figures with the worst finds drawn."""
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Attack one edit as it is; the worst finds drawn by both models, and their figures."""
     from edits.evaluation.attacks.drawing import draw_attacks
     from edits.evaluation.attacks.pair import encoder_pair
     from edits.evaluation.attacks.run import run_attacks
@@ -129,4 +138,4 @@ def _round(
                 **after.document(),
             }
         )
-    return result, {"presence": result.document()["presence"], "attacks": rows}
+    return edited, unedited, {"presence": result.document()["presence"], "attacks": rows}

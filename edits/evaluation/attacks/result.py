@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
 from typing import Any, Self
-
-from edits.method.text import normalise
 
 
 @dataclass(frozen=True)
@@ -95,25 +92,3 @@ class AttackResult:
             "presence": asdict(self.baselines),
             "attacks": [outcome.document() for outcome in self.outcomes],
         }
-
-
-def finds(result: AttackResult, k: int) -> tuple[str, ...]:
-    """Up to `k` names that an edit can take as aliases, to be hardened by what was found.
-
-    Attacks take turns, each with its worst first. Names are as they are tokenised, each once, none
-    of them the concept's or an alias already; vectors have no name.
-    """
-    known = {_folded(name) for name in (result.target["concept"], *result.target["aliases"])}
-    names: list[str] = []
-    by_attack = [[f for f in outcome.finds if not f.vectors] for outcome in result.outcomes]
-    for turn in zip_longest(*by_attack):
-        for find in turn:
-            if find is None or len(names) == k or _folded(find.name) in known:
-                continue
-            known.add(_folded(find.name))
-            names.append(normalise(find.name))
-    return tuple(names)
-
-
-def _folded(name: str) -> str:
-    return normalise(name).casefold()

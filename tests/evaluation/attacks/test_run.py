@@ -14,7 +14,7 @@ from edits.evaluation.attacks.inversion import InversionOptions
 from edits.evaluation.attacks.journal import FILE_NAME
 from edits.evaluation.attacks.pair import EncoderPair, encoder_pair
 from edits.evaluation.attacks.presence import Presence
-from edits.evaluation.attacks.result import AttackOutcome, AttackResult, Baselines, Find, finds
+from edits.evaluation.attacks.result import AttackOutcome
 from edits.evaluation.attacks.run import run_attacks, run_identity
 from tests.evaluation.attacks.conftest import TARGET, halved
 from tests.tiny_layouts import build_sdxl
@@ -22,6 +22,7 @@ from tests.tiny_layouts import build_sdxl
 OPTIONS = AttackOptions(
     budget=500,
     worst=3,
+    sample=12,
     genetic=GeneticOptions(population=20, generations=5, runs=2, length=3),
     gradient=GradientOptions(length=3, candidates=16, batch=16),
     inversion=InversionOptions(vectors=(1, 2), steps=4),
@@ -41,8 +42,8 @@ def test_every_attack_keeps_its_worst_finds_most_presence_first(result):
     assert [outcome.attack for outcome in result.outcomes] == list(OPTIONS.attacks)
     for outcome in result.outcomes:
         scores = [find.presence for find in outcome.finds]
-        assert len(scores) == (2 if outcome.attack == "inversion" else 3)
-        if outcome.attack != "inversion":
+        assert len(scores) == {"inversion": 2, "spellings": OPTIONS.sample}.get(outcome.attack, 3)
+        if outcome.attack not in ("inversion", "spellings"):
             assert scores == sorted(scores, reverse=True)
         assert outcome.passes <= OPTIONS.budget + 100  # references and the finds' own scores
 
@@ -67,9 +68,18 @@ def test_baselines_are_those_of_the_names(pair, result):
     assert result.baselines.anchor < result.baselines.removed < result.baselines.concept
 
 
-def test_spellings_are_scored_in_the_template_that_serves_them_best(pair, result):
+def test_sampled_spellings_are_drawn_by_the_seed_and_not_by_their_score(pair, result):
+    sampled = result.outcomes[0].finds
+    others = run_attacks(pair, TARGET, replace(OPTIONS, attacks=("spellings",), seed=1)).outcomes[0]
+    assert len({find.prompt for find in sampled}) == OPTIONS.sample
+    assert {find.prompt for find in sampled} != {find.prompt for find in others.finds}
+    assert len({find.family for find in sampled}) > 3
+    assert all(find.name not in TARGET.names for find in sampled)
+
+
+def test_searched_spellings_are_scored_in_the_template_that_serves_them_best(pair, result):
     scene = Scene(pair, TARGET, Presence(pair.pristine, TARGET), OPTIONS)
-    for find in result.outcomes[0].finds:
+    for find in result.outcomes[1].finds:
         prompts = [t.replace("{ax}", f"a {find.name}").replace("{x}", find.name)
                    for t in TARGET.templates]  # fmt: skip
         fitting = [p for p, ids in zip(prompts, pair.edited.words(prompts), strict=True)
@@ -138,23 +148,6 @@ def test_options_that_attack_nothing_are_refused():
         AttackOptions(attacks=("magic",))
     with pytest.raises(ValueError, match="budget of at least"):
         AttackOptions(budget=10)
-
-
-def found(name, presence, vectors=()):
-    return Find(name, name, presence, 0.0, vectors=vectors)
-
-
-def test_finds_take_turns_and_name_nothing_twice():
-    outcomes = (
-        AttackOutcome("characters", (found("PISTOL", 0.9), found("p1stol", 0.8)), 2, 2, 0.1),
-        AttackOutcome("genetic", (found("not three", 0.7), found("P1STOL", 0.6)), 2, 2, 0.1),
-        AttackOutcome("inversion", (found("*", 0.99, ((1.0,),)),), 1, 1, 0.1),
-        AttackOutcome("gradient", (found("zero\u200bwidth", 0.5), found("gun", 0.4)), 2, 2, 0.1),
-    )
-    target = {"concept": "pistol", "aliases": ["gun"]}
-    result = AttackResult("", "text_encoder", target, {}, Baselines(1, 0, 0), outcomes)
-    assert finds(result, 9) == ("not three", "zerowidth", "p1stol")
-    assert finds(result, 2) == ("not three", "zerowidth")
 
 
 def test_the_second_encoder_of_sdxl_is_attacked_by_itself():

@@ -1,0 +1,74 @@
+"""An edit hardened by what got past it.
+
+A text that the unedited model draws as the concept too is another name of it, which the edit has
+missed: it becomes an alias. A text that only the edited model draws so has been given its meaning
+by the edit: it is to stay what it was, and joins what is preserved.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from edits.evaluation.attacks.drawing import DrawnAttack, DrawnFind
+from edits.manifests import ConceptEdit, parse_manifest
+from edits.method.spec import EditSpec
+from edits.method.text import normalise
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What an edit takes on: names that it missed, and texts that it gave a meaning."""
+
+    aliases: tuple[str, ...]
+    preserve: tuple[str, ...]
+
+    def spec(self, spec: EditSpec) -> EditSpec:
+        """`spec` with both."""
+        return replace(
+            spec,
+            aliases=(*spec.aliases, *self.aliases),
+            preserve=(*spec.preserve, *self.preserve),
+        )
+
+    def manifest(self, edit: ConceptEdit) -> ConceptEdit:
+        """The next version of `edit` with both. Raises ManifestInvalid past a manifest's bounds."""
+        document = edit.model_dump(mode="json", by_alias=True)
+        document["metadata"]["version"] += 1
+        document["spec"]["aliases"] += self.aliases
+        document["spec"]["preserve"] += self.preserve
+        return parse_manifest(document)
+
+
+def hardening(
+    spec: EditSpec, edited: Sequence[DrawnAttack], unedited: Sequence[DrawnAttack], most: int
+) -> Hardening:
+    """Up to `most` texts whose pictures show the concept; attacks take turns, worst first.
+
+    `edited` and `unedited` are the same finds drawn by both models. Vectors have no name.
+    """
+    known = {_folded(name) for name in (*spec.names, *spec.preserve)}
+    aliases: list[str] = []
+    preserve: list[str] = []
+    for after, before in _in_turn(edited, unedited):
+        name = normalise(after.find.name)
+        got_past = after.success.hits and not after.find.vectors
+        if not got_past or _folded(name) in known or len(aliases) + len(preserve) == most:
+            continue
+        known.add(_folded(name))
+        (aliases if before.success.hits else preserve).append(name)
+    return Hardening(tuple(aliases), tuple(preserve))
+
+
+def _in_turn(
+    edited: Sequence[DrawnAttack], unedited: Sequence[DrawnAttack]
+) -> Iterator[tuple[DrawnFind, DrawnFind]]:
+    by_attack = [
+        tuple(zip(after.finds, before.finds, strict=True))
+        for after, before in zip(edited, unedited, strict=True)
+    ]
+    for turn in zip_longest(*by_attack):
+        yield from (pair for pair in turn if pair is not None)
+
+
+def _folded(name: str) -> str:
+    return normalise(name).casefold()

@@ -1,0 +1,54 @@
+"""What got past an edit becomes an alias where it named the concept all along, else it is kept."""
+
+from edits.evaluation.attacks.drawing import DrawnAttack, DrawnFind
+from edits.evaluation.attacks.hardening import Hardening, hardening
+from edits.evaluation.attacks.result import Find
+from edits.evaluation.rates import Rate
+from edits.manifests import catalog_entry
+from edits.method import EditSpec
+
+SPEC = EditSpec("e", "pistol", "toy", aliases=("gun",), preserve=("knife",))
+
+
+def drawn(attack, *finds):
+    """`finds`: name, pictures of two that show the concept, and vectors."""
+    return DrawnAttack(
+        attack,
+        tuple(
+            DrawnFind(Find(name, name, 0.0, 0.0, vectors=vectors), Rate(hits, 2))
+            for name, hits, vectors in finds
+        ),
+    )
+
+
+EDITED = (
+    drawn("characters", ("PISTOL", 2, ()), ("p1stol", 1, ()), ("pitsol", 0, ())),
+    drawn("genetic", ("moon ol dog", 2, ()), ("zero\u200bwidth", 1, ()), ("Knife", 2, ())),
+    drawn("inversion", ("*", 2, ((1.0,),))),
+)
+UNEDITED = (
+    drawn("characters", ("PISTOL", 2, ()), ("p1stol", 2, ()), ("pitsol", 2, ())),
+    drawn("genetic", ("moon ol dog", 0, ()), ("zero\u200bwidth", 0, ()), ("Knife", 0, ())),
+    drawn("inversion", ("*", 2, ((1.0,),))),
+)
+
+
+def test_a_text_that_the_unedited_model_draws_too_is_an_alias_and_any_other_is_preserved():
+    taken = hardening(SPEC, EDITED, UNEDITED, 9)
+    assert taken == Hardening(aliases=("p1stol",), preserve=("moon ol dog", "zerowidth"))
+
+
+def test_attacks_take_turns_until_there_are_enough():
+    assert hardening(SPEC, EDITED, UNEDITED, 2) == Hardening(("p1stol",), ("moon ol dog",))
+    assert hardening(SPEC, EDITED, UNEDITED, 1) == Hardening((), ("moon ol dog",))
+
+
+def test_the_hardened_manifest_is_the_next_version_and_asks_for_what_the_spec_does():
+    edit, taken = catalog_entry("remove-pistol"), Hardening(("p1stol",), ("moon ol dog",))
+    made = taken.manifest(edit)
+    assert made.metadata.version == edit.metadata.version + 1
+    assert made.spec.aliases == (*edit.spec.aliases, "p1stol")
+    assert made.spec.preserve == (*edit.spec.preserve, "moon ol dog")
+    assert made.spec.accept == edit.spec.accept
+    spec = taken.spec(SPEC)
+    assert (spec.aliases, spec.preserve) == (("gun", "p1stol"), ("knife", "moon ol dog"))
