@@ -3,7 +3,9 @@
 Batches stand alone and are drawn alike everywhere, so both give the same scores.
 """
 
+import contextlib
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,13 +114,16 @@ class RayExecutor:
             )(_Worker)
             actors = [worker.remote(self._job) for _ in range(self._workers)]
             pool = ray.util.ActorPool(actors)
-            yield from pool.map_unordered(
-                lambda actor, item: actor.draw.remote(*item, rows), list(batches)
-            )
+            # Ray prints a worker's death to stdout, where a command's own answer goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                yield from pool.map_unordered(
+                    lambda actor, item: actor.draw.remote(*item, rows), list(batches)
+                )
         except ray.exceptions.RayActorError as error:
             raise TraceError(
-                f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: see "
-                "the cluster's logs, give its nodes more memory, and run the same command again"
+                f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: "
+                "look at the cluster's logs, give its nodes more memory, and run the same command "
+                "again"
             ) from error
         finally:
             if started:
