@@ -129,10 +129,14 @@ def _matches(component: str, module: nn.Module, pattern: str) -> list[Site]:
 
 
 def _find(module: nn.Module, site: Site) -> tuple[str, nn.Linear]:
-    linear = _linear(module)
     for path in (site.path, site.path.removeprefix(OPTIONAL_LEVEL), OPTIONAL_LEVEL + site.path):
-        if path in linear:
-            return path, linear[path]
+        try:
+            layer = module.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(layer, nn.Linear):
+            return path, layer
+    linear = _linear(module)
     ending = site.path.rsplit(".", 1)[-1]
     close = [name for name in linear if name.rsplit(".", 1)[-1] == ending] or list(linear)
     known = ", ".join(_canonical_path(module, name) for name in close[:4])
