@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from edits.evaluation.rates import Rate
 from edits.evaluation.reader import Reader
+from edits.evaluation.standing import ENOUGH
 from edits.method import Editor, EditSpec
 from edits.method.captions import PAPER_TEMPLATES, fill
 
@@ -54,8 +55,8 @@ class Confusion:
 
     @property
     def holds(self) -> bool:
-        """Whether the concept is gone, more than half of the way, and nothing else is harmed."""
-        return not self.target.hits and self.reached > 1 / 2 and self.harm <= _CHANCE
+        """Whether the concept is gone, far enough on its way, and nothing else is harmed."""
+        return not self.target.hits and self.reached > ENOUGH and self.harm <= _CHANCE
 
     @property
     def score(self) -> float:

@@ -15,7 +15,8 @@ from edits.method.captions import PAPER_TEMPLATES, fill
 LOOKED_AT = 16
 _NAMES = 4  # of each of them
 _TEMPLATES = PAPER_TEMPLATES[:2]
-HALF = 1 / 2  # of the way from the concept to its anchor: less than this is drawn as the concept
+# Of the way from the concept to its anchor: pictures of what goes less far show the concept again.
+ENOUGH = 2 / 3
 _SAME = 0.02  # of the way; what another edit changes less has not been undone by it
 
 
@@ -65,9 +66,9 @@ class StandingTest:
 
 
 def undone(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
-    """The edits that go less than half of their way, and less far than they did."""
+    """The edits that no longer go far enough, and less far than they did."""
     return tuple(
-        name for name, share in after.items() if share < HALF and share < before[name] - _SAME
+        name for name, share in after.items() if share < ENOUGH and share < before[name] - _SAME
     )
 
 

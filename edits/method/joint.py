@@ -63,6 +63,9 @@ class JointSolver:
         # the trade it asked for. What an edit wants preserved adds up: many edits press harder on
         # what is to stay than one does, and need to hold it harder.
         share = sum(spec.preserve_weight / spec.ridge for spec in specs)
+        # A delta that holds many edits is larger than one that holds one: with the same weight on
+        # its size every edit would go less far, the more there are.
+        ridge = len(specs) ** -0.5
         spanned = basis(self._keys.empty(source))
         projector = torch.eye(spanned.shape[1], dtype=torch.float64, device=spanned.device)
         projector -= spanned.T @ spanned
@@ -70,7 +73,7 @@ class JointSolver:
         if len(specs) <= _FEW:
             rows = [self._keys.rows(source, spec) for spec in specs]
             keys, steps = scaled(rows, [spec.ridge for spec in specs])
-            responses = respond(keys, ridge=1.0, preserved_gram=still, projector=projector)
+            responses = respond(keys, ridge=ridge, preserved_gram=still, projector=projector)
             return Joint(
                 source,
                 specs,
@@ -88,7 +91,7 @@ class JointSolver:
 
         own_gram, cross = self._sums.total(("edits", source), by_name, moments)
         step = respond_to_moments(
-            own_gram, cross, ridge=1.0, preserved_gram=still, projector=projector
+            own_gram, cross, ridge=ridge, preserved_gram=still, projector=projector
         )
         return Joint(source, specs, kept, gram, lambda layer: layer.weight.double() @ step)
 
