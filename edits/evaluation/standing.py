@@ -66,9 +66,11 @@ class StandingTest:
 
 
 def undone(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
-    """The edits that no longer go far enough, and less far than they did."""
+    """The edits that went far enough, and no longer do."""
     return tuple(
-        name for name, share in after.items() if share < ENOUGH and share < before[name] - _SAME
+        name
+        for name, share in after.items()
+        if share < ENOUGH <= before[name] and share < before[name] - _SAME
     )
 
 

@@ -4,12 +4,13 @@ Batches stand alone and are drawn alike everywhere, so both give the same scores
 """
 
 import contextlib
+import gc
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -105,6 +106,8 @@ class RayExecutor:
         started = not ray.is_initialized()
         if started:
             self._connect()
+        actors: list[Any] = []
+        pool: Any = None
         try:
             worker = ray.remote(
                 num_cpus=1,
@@ -112,7 +115,7 @@ class RayExecutor:
                 max_restarts=_RESTARTS,
                 max_task_retries=_RESTARTS,
             )(_Worker)
-            actors = [worker.remote(self._job) for _ in range(self._workers)]
+            actors += [worker.remote(self._job) for _ in range(self._workers)]
             pool = ray.util.ActorPool(actors)
             # Ray prints a worker's death to stdout, where a command's own answer goes.
             with contextlib.redirect_stdout(sys.stderr):
@@ -124,8 +127,13 @@ class RayExecutor:
                 f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: "
                 "look at the cluster's logs, give its nodes more memory, and run the same command "
                 "again"
-            ) from error
+            ) from error.with_traceback(None)
         finally:
+            # A handle that outlives its session takes the actor of the same number away from the
+            # next one.
+            pool = None
+            actors.clear()
+            gc.collect()
             if started:
                 ray.shutdown()
 

@@ -83,7 +83,7 @@ def test_one_concept_with_two_aliases_stays_under_128_kib_at_the_size_of_sd_1(wi
     assert edits.weights[QUICKFIX].shape == (768, 768)
     path = tmp_path / "pistol.safetensors"
     (figures,) = write_artefact(path, wide, edits, max_kib=128)
-    assert 40 < figures.rank < 60
+    assert 15 < figures.rank < 40
     assert path.stat().st_size < 128 * 1024
     assert off(read_artefact(path, wide)[QUICKFIX], edits.weights[QUICKFIX]) < 2**-14
 
@@ -92,8 +92,8 @@ def test_a_budget_that_cannot_be_met_is_refused_and_nothing_is_written(wide, tmp
     spec = replace(PISTOL, aliases=SIXTEEN_ALIASES)
     edits, _ = edit_set(Editor(wide), [spec])
     path = tmp_path / "guns.safetensors"
-    with pytest.raises(QuickFixError, match=r"takes \d+\.\d KiB and 128 are allowed \(rank \d+"):
-        write_artefact(path, wide, edits, max_kib=128)
+    with pytest.raises(QuickFixError, match=r"takes \d+\.\d KiB and 32 are allowed \(rank \d+"):
+        write_artefact(path, wide, edits, max_kib=32)
     assert not path.exists()
     (loose,) = write_artefact(path, wide, edits, tolerance=2.0**-8)
     (tight,) = write_artefact(tmp_path / "tight.safetensors", wide, edits)
