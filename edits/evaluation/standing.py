@@ -17,7 +17,8 @@ _NAMES = 4  # of each of them
 _TEMPLATES = PAPER_TEMPLATES[:2]
 # Of the way from the concept to its anchor: pictures of what goes less far show the concept again.
 ENOUGH = 2 / 3
-_SAME = 0.02  # of the way; what another edit changes less has not been undone by it
+NOTHING = 1 / 3  # of the way: an edit that goes less far removes nothing that could come back
+_SAME = 0.01  # of the way; what another edit changes less has not been undone by it
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ class StandingTest:
 
 
 def undone(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
-    """The edits that went far enough, and no longer do."""
+    """The edits that removed something, do not go far enough now, and less far than they did."""
     return tuple(
         name
         for name, share in after.items()
-        if share < ENOUGH <= before[name] and share < before[name] - _SAME
+        if before[name] >= NOTHING and share < min(ENOUGH, before[name] - _SAME)
     )
 
 

@@ -61,8 +61,9 @@ def _computed_once(encoder: nn.Module, site: Site, ids: Tensor) -> Iterator[None
         return
     places = torch.arange(ids.shape[1], device=ids.device)
     kinds, which = torch.unique(ids * ids.shape[1] + places, return_inverse=True)
-    first = torch.empty_like(kinds).scatter_(
-        0, which.flatten(), torch.arange(ids.numel(), device=ids.device)
+    order = torch.arange(ids.numel(), device=ids.device)
+    first = torch.empty_like(kinds).scatter_reduce_(
+        0, which.flatten(), order, "amin", include_self=False
     )
     first = torch.cat([first, first[:1].expand(-len(first) % _WHOLE_ROWS)])
 

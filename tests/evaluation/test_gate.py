@@ -164,10 +164,10 @@ def test_of_many_edits_the_nearest_are_looked_at(bench):
     assert StandingTest(bench.editor, PISTOL, []).run({}) == {}
 
 
-def test_undone_is_what_fell_below_two_thirds_of_its_way():
-    before = {"kept": 0.9, "weaker": 0.9, "gone": 0.7, "never": 0.3}
-    after = {"kept": 0.9, "weaker": 0.7, "gone": 0.6, "never": 0.1}
-    assert undone(before, after) == ("gone",)
+def test_undone_is_what_no_longer_goes_two_thirds_of_its_way_and_went_farther():
+    before = {"kept": 0.9, "weaker": 0.9, "gone": 0.7, "worn": 0.6, "same": 0.6, "never": 0.3}
+    after = {"kept": 0.9, "weaker": 0.7, "gone": 0.6, "worn": 0.5, "same": 0.595, "never": 0.1}
+    assert undone(before, after) == ("gone", "worn")
 
 
 def test_what_other_edits_removed_is_no_loss_of_this_one(bench):

@@ -56,6 +56,20 @@ def test_only_the_layers_up_to_the_site_run(pipeline, ids):
     assert "final_layer_norm" not in ran
 
 
+def test_a_token_that_stands_at_a_place_in_every_caption_is_projected_there_once(pipeline, ids):
+    alike = ids[1:2].repeat(6, 1)
+    alike[3, 2] = ids[1, 1]
+    rows = []
+    projection = pipeline.text_encoder.encoder.layers[0].self_attn.q_proj
+    handle = projection.register_forward_hook(lambda _, x, y: rows.append(len(x[0])))
+    keys = capture_keys(pipeline.text_encoder, QUICKFIX, alike)
+    handle.remove()
+    different = ids.shape[1] + 1
+    assert different <= rows[0] < different + 4
+    assert torch.equal(keys[0], keys[5])
+    assert not torch.equal(keys[0], keys[3])
+
+
 def test_no_hook_stays(pipeline, ids):
     capture_keys(pipeline.text_encoder, QUICKFIX, ids)
     assert hooks(pipeline.text_encoder) == 0
