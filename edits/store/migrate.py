@@ -32,6 +32,7 @@ def migrate(database: Database) -> None:
             return
     with _alembic_is_global, database.write() as connection:
         # Whoever comes second finds the work done: Alembic reads the version inside the lock.
+        database.kind.lock_schema(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

@@ -27,7 +27,11 @@ class Revision(RevisionRecord):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReport:
-    """What a replica says about itself. The store sets `heartbeat_at` when it takes the report."""
+    """What a replica says about itself. The store sets `heartbeat_at` when it takes the report.
+
+    `oldest_running` is the lowest revision that a request still runs under, where that is below
+    the active one. `lease_seconds`: without the store it serves no longer than this.
+    """
 
     id: str
     host: str
@@ -38,6 +42,9 @@ class ReplicaReport:
     last_error: str | None = None
     last_error_at: datetime | None = None
     heartbeat_at: datetime | None = None
+    oldest_running: int | None = None
+    lease_seconds: float | None = None
+    stopped_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from dataclasses import asdict, replace
 from datetime import datetime
+from types import ModuleType
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from edits.store.records import ReplicaReport, storable
 from edits.store.tables import replicas
+
+_DIALECTS: dict[str, ModuleType] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 def acknowledge(connection: Connection, report: ReplicaReport, *, at: datetime) -> ReplicaReport:
@@ -14,9 +18,8 @@ def acknowledge(connection: Connection, report: ReplicaReport, *, at: datetime) 
     error = None if report.last_error is None else storable(report.last_error)
     dated = replace(report, heartbeat_at=at, last_error=error)
     values = asdict(dated)
-    known = connection.execute(update(replicas).where(replicas.c.id == dated.id).values(values))
-    if known.rowcount == 0:
-        connection.execute(insert(replicas).values(values))
+    upsert = _DIALECTS[connection.dialect.name].insert(replicas).values(values)
+    connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=values))
     return dated
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -79,6 +80,8 @@ head = Table(
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="single_row"), primary_key=True),
     Column("number", Integer, ForeignKey("revisions.number")),
+    # Requests that run under a lower revision are to start over: an urgent activation raises it.
+    Column("restart_below", Integer, nullable=False, server_default="0"),
 )
 
 replicas = Table(
@@ -94,6 +97,10 @@ replicas = Table(
     Column("wanted_revision", Integer),
     Column("last_error", Text),
     Column("last_error_at", UtcDateTime),
+    # The lowest revision that a request still runs under, if it is below the active one.
+    Column("oldest_running", Integer),
+    Column("lease_seconds", Float),  # it serves no longer than this without the store
+    Column("stopped_at", UtcDateTime),
 )
 
 artefacts = Table(

@@ -2,15 +2,25 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import create_engine
 
 from edits.store import RevisionStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
+# Marks a test that is about one of the two databases.
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'store.db'}"
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """The URL of a new store, on both databases in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'store.db'}"
+    else:
+        with request.getfixturevalue("postgres_server").database() as database:
+            yield database
 
 
 @pytest.fixture
@@ -27,10 +37,10 @@ def store(url, clock):
 
 
 @pytest.fixture
-def tamper(tmp_path):
-    """Run SQL on the file as an intruder would: past the library, with the triggers dropped."""
+def tamper(url, tmp_path):
+    """Run SQL as an intruder would: past the library, with the triggers out of the way."""
 
-    def execute(statement, *parameters):
+    def on_file(statement, *parameters):
         connection = sqlite3.connect(tmp_path / "store.db")
         triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         for (name,) in connection.execute(triggers).fetchall():
@@ -40,4 +50,14 @@ def tamper(tmp_path):
         connection.close()
         assert changed == 1
 
-    return execute
+    def on_server(statement, *parameters):
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SET session_replication_role = replica")
+            changed = connection.exec_driver_sql(
+                statement.replace("?", "%s").replace("x'", r"'\x"), parameters
+            ).rowcount
+        engine.dispose()
+        assert changed == 1
+
+    return on_file if url.startswith("sqlite") else on_server

@@ -3,11 +3,14 @@
 import sqlite3
 
 import pytest
+from sqlalchemy import create_engine, inspect
 
 from edits import store as package
 from edits.errors import StoreUnavailable
 from edits.store import RevisionStore
+from tests.postgres import postgres
 
+from .conftest import on_postgresql, on_sqlite
 from .contents import content
 
 
@@ -24,7 +27,9 @@ def refusal(url):
         ("store.db", "the store URL cannot be read"),
         ("ana:secret@host/db", "the store URL cannot be read"),
         ("mysql://ana:secret@host/db", "stores of the kind 'mysql' are not supported"),
-        ("postgresql+psycopg://ana:secret@host/db", "'postgresql+psycopg' are not supported"),
+        ("postgresql://ana:secret@host/db", "stores of the kind 'postgresql' are not supported"),
+        ("postgresql+psycopg://ana:secret@host", "names no database"),
+        ("postgresql+psycopg://ana@host/db?password=secret", "a password among its options"),
         ("sqlite://", "must name a file and nothing else"),
         ("sqlite:///:memory:", "must name a file and nothing else"),
         ("sqlite:///store.db?password=secret", "must name a file and nothing else"),
@@ -35,7 +40,7 @@ def refusal(url):
 def test_a_url_that_names_no_store_file_is_refused_without_its_password(url, words):
     message = refusal(url)
     assert words in message
-    assert "sqlite:///path/to/store.db" in message
+    assert "sqlite:///path/to/store.db" in message or "postgresql+psycopg://user" in message
     assert "secret" not in message
 
 
@@ -68,6 +73,7 @@ def test_a_schema_of_a_later_version_is_refused(store, url, tamper):
     assert "the store has the schema '9999', which this version does not know" in refusal(url)
 
 
+@on_sqlite
 def test_a_database_of_another_program_is_refused_and_left_alone(url, tmp_path):
     with sqlite3.connect(tmp_path / "store.db") as connection:
         connection.execute("CREATE TABLE audit (what TEXT)")
@@ -77,6 +83,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(url, tmp_path):
         assert tables.fetchall() == [("audit",)]
 
 
+@on_sqlite
 def test_a_store_that_breaks_while_open_says_so(store, tmp_path):
     store.publish_and_activate(content("a"), author="ana", reason="test")
     store.close()
@@ -85,6 +92,38 @@ def test_a_store_that_breaks_while_open_says_so(store, tmp_path):
     (tmp_path / "store.db").write_bytes(b"x" * 8192)
     with pytest.raises(StoreUnavailable, match="file is not a database"):
         store.head()
+
+
+@on_postgresql
+def test_a_database_that_is_not_there_is_named_without_its_password(url):
+    message = refusal(url.replace("postgres:@", "postgres:secret@").replace("/store_", "/gone_"))
+    assert "does not exist; create the database first" in message
+    assert "secret" not in message
+
+
+@on_postgresql
+def test_a_database_of_another_program_is_left_alone(url):
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE audit (what TEXT)")
+    assert '"audit" already exists' in refusal(url)
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["audit"]
+    engine.dispose()
+
+
+def test_a_server_that_stops_is_named_and_found_again_when_it_returns():
+    with (
+        postgres() as server,
+        server.database() as url,
+        RevisionStore.open(url) as store,
+    ):
+        store.publish_and_activate(content("a"), author="ana", reason="test")
+        server.stop()
+        with pytest.raises(StoreUnavailable, match="check that the server runs"):
+            store.head()
+        server.start()
+        assert store.head_number() == 1  # the pool's dead connections are found out before use
 
 
 def test_the_public_names_are_the_ones_listed():

@@ -2,10 +2,10 @@
 
 import multiprocessing
 import random
-import sqlite3
 import time
 
 import pytest
+from sqlalchemy import create_engine
 
 from edits.store import RevisionStore
 
@@ -35,13 +35,16 @@ def run(target, argument_lists):
     return answers
 
 
-def test_processes_that_open_a_new_store_at_once_find_one_schema(url, tmp_path):
+def test_processes_that_open_a_new_store_at_once_find_one_schema(url):
     answers = run(processes.open_and_report, [(url,)] * 6)
     assert len({pid for pid, _ in answers}) == 6
     assert {head for _, head in answers} == {None}
-    with sqlite3.connect(tmp_path / "store.db") as connection:
-        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("0001",)]
-        assert connection.execute("SELECT * FROM head").fetchall() == [(1, None)]
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        versions = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        assert versions.scalars().all() == ["0002"]
+        assert connection.exec_driver_sql("SELECT * FROM head").all() == [(1, None, 0)]
+    engine.dispose()
 
 
 @pytest.mark.parametrize("prior", [0, 1])

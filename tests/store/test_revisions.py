@@ -10,7 +10,7 @@ from edits.errors import HeadMoved, RevisionNotFound, StoreCorrupt
 from edits.manifests import RevisionContent, digest
 from edits.store import RevisionRecord, RevisionStore
 
-from .conftest import START
+from .conftest import START, on_sqlite
 from .contents import content
 
 BY = {"author": "ana", "reason": "policy 4.2"}
@@ -171,9 +171,18 @@ def test_one_changed_byte_of_stored_content_is_corruption(store, tamper, positio
     assert [record.digest for record in store.revisions()] == [revision.digest]
 
 
-def test_content_replaced_by_text_or_digest_replaced_is_corruption_too(store, tamper):
+@on_sqlite
+def test_content_replaced_by_text_is_corruption_too(store, tamper):
     store.publish_and_activate(content("a"), **BY)
     tamper("UPDATE revisions SET content = replace(content, 'pistol', 'pencil')")
+    with pytest.raises(StoreCorrupt):
+        store.head()
+
+
+def test_content_or_digest_replaced_is_corruption_too(store, tamper):
+    store.publish_and_activate(content("a"), **BY)
+    altered = content("a").canonical_bytes().replace(b"pistol", b"pencil")
+    tamper("UPDATE revisions SET content = ?", altered)
     with pytest.raises(StoreCorrupt):
         store.head()
     tamper("UPDATE revisions SET content = ?", content("a").canonical_bytes())

@@ -9,71 +9,107 @@ from threading import Timer
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import create_engine, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from edits.store import AuditEvent, RevisionStore
 from edits.store.database import Database
-from edits.store.tables import metadata
+from edits.store.tables import head, metadata
 
+from .conftest import on_postgresql, on_sqlite
 from .contents import content
 
 
 @pytest.fixture
-def connection(store, tmp_path):
-    """A connection past the library, on a store with one revision and one audit entry."""
+def execute(store, url):
+    """Run SQL past the library, on a store with one revision and one audit entry."""
     store.publish_and_activate(content("a"), author="ana", reason="test")
     store.record(AuditEvent("ana", "operator", "publish", "1", "ok"))
-    with sqlite3.connect(tmp_path / "store.db") as opened:
-        opened.execute("INSERT INTO signatures VALUES (1, 'key', x'00')")
-        opened.execute("INSERT INTO artefacts VALUES ('sha256:0', 'text/plain', x'00')")
-        yield opened
+    engine = create_engine(url)
+
+    def run(statement):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    blob = "x'00'" if url.startswith("sqlite") else "'\\x00'"
+    run(f"INSERT INTO signatures VALUES (1, 'key', {blob})")
+    run(f"INSERT INTO artefacts VALUES ('sha256:0', 'text/plain', {blob})")
+    yield run
+    engine.dispose()
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_uses(store, url):
     engine = create_engine(url)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 
 
-def test_every_table_compiles_for_postgresql():
-    for table in metadata.sorted_tables:
-        ddl = str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        assert f"CREATE TABLE {table.name}" in ddl
+HISTORY = [
+    "UPDATE revisions SET author = 'eve'",
+    "DELETE FROM revisions",
+    "UPDATE signatures SET envelope = envelope",
+    "DELETE FROM signatures",
+    "UPDATE artefacts SET content = content",
+    "DELETE FROM artefacts",
+    "UPDATE audit SET actor = 'eve'",
+    "DELETE FROM audit",
+    "UPDATE head SET number = NULL",
+    "UPDATE head SET number = 0",
+    "UPDATE head SET number = 1",
+    "UPDATE head SET restart_below = -1",
+    "DELETE FROM head",
+    "INSERT INTO head VALUES (2, 1, 0)",
+    "UPDATE audit_tip SET entry = 0",
+    "DELETE FROM audit_tip",
+]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE revisions SET author = 'eve'",
-        "DELETE FROM revisions",
-        "INSERT OR REPLACE INTO revisions SELECT * FROM revisions",
-        "UPDATE signatures SET envelope = x'01'",
-        "DELETE FROM signatures",
-        "INSERT OR REPLACE INTO signatures SELECT * FROM signatures",
-        "UPDATE artefacts SET content = x'01'",
-        "DELETE FROM artefacts",
-        "UPDATE audit SET actor = 'eve'",
-        "DELETE FROM audit",
-        "INSERT OR REPLACE INTO audit SELECT * FROM audit",
-        "UPDATE head SET number = NULL",
-        "UPDATE head SET number = 0",
-        "UPDATE head SET number = 1",
-        "DELETE FROM head",
-        "INSERT OR REPLACE INTO head VALUES (1, 0)",
-        "INSERT INTO head VALUES (2, 1)",
-        "UPDATE audit_tip SET entry = 0",
-        "DELETE FROM audit_tip",
-    ],
-)
-def test_the_database_itself_refuses_to_rewrite_history(connection, statement):
-    with pytest.raises(sqlite3.IntegrityError, match=r"append-only|only moves forward"):
-        connection.execute(statement)
+@pytest.mark.parametrize("statement", HISTORY)
+def test_the_database_itself_refuses_to_rewrite_history(execute, statement):
+    with pytest.raises(IntegrityError, match=r"append-only|only moves forward"):
+        execute(statement)
 
 
+@on_sqlite
+@pytest.mark.parametrize("table", ["revisions", "signatures", "artefacts", "audit", "head"])
+def test_sqlite_refuses_to_replace_a_row(execute, table):
+    with pytest.raises(IntegrityError, match=r"append-only|only moves forward"):
+        execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
+
+
+@on_postgresql
+@pytest.mark.parametrize("table", ["revisions", "signatures", "artefacts", "audit", "head"])
+def test_postgresql_refuses_to_empty_a_table(execute, table):
+    with pytest.raises(IntegrityError, match=r"append-only|only moves forward"):
+        execute(f"TRUNCATE {table} CASCADE")
+
+
+@on_postgresql
+def test_postgresql_makes_a_commit_durable_where_the_servers_default_does_not(url):
+    engine = create_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = engine.url.database
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    engine.dispose()
+    with closing(Database(url)) as database, database.write() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+
+
+@on_postgresql
+def test_readers_of_postgresql_see_one_moment_and_cannot_write(store, url):
+    with closing(Database(url)) as database, database.read() as connection:
+        assert connection.scalar(select(head.c.number)) is None
+        store.publish_and_activate(content("a"), author="ana", reason="test")
+        assert connection.scalar(select(head.c.number)) is None
+        with pytest.raises(DBAPIError, match="read-only transaction"):
+            connection.execute(update(head).values(number=1))
+
+
+@on_sqlite
 def test_every_connection_is_durable_and_checks_references(url):
     with closing(Database(url)) as database, database.read() as connection:
         settings = {
@@ -98,15 +134,18 @@ def test_opening_leaves_the_logging_of_the_program_alone(url):
     assert logging.getLogger("alembic.runtime.migration").handlers == []
 
 
-def test_threads_of_one_process_may_open_new_stores_at_once(tmp_path):
+def test_threads_of_one_process_may_open_new_stores_at_once(url, tmp_path):
+    urls = [url, f"sqlite:///{tmp_path / 'second.db'}"]
+
     def open_store(number):
-        with RevisionStore.open(f"sqlite:///{tmp_path / f'{number % 2}.db'}") as store:
+        with RevisionStore.open(urls[number % 2]) as store:
             return store.head()
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(open_store, range(8))) == [None] * 8
 
 
+@on_sqlite
 @pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 def test_opening_waits_while_another_process_has_the_new_file(url, tmp_path, lock):
     """SQLite's own busy timeout does not cover the switch of a new file to WAL."""
@@ -118,6 +157,7 @@ def test_opening_waits_while_another_process_has_the_new_file(url, tmp_path, loc
     holder.close()
 
 
+@on_sqlite
 def test_a_store_that_is_up_to_date_opens_while_another_process_writes(store, url, tmp_path):
     writer = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,106 @@
+"""PostgreSQL: one database for a fleet.
+
+Writers of the log wait for each other at the head's row, writers of the audit chain at its tip;
+replicas that report never wait for either. Reads see one snapshot.
+"""
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from edits.errors import StoreUnavailable
+
+__all__ = ["DRIVERS", "PostgreSQL"]
+
+DRIVERS = ("postgresql+psycopg",)
+
+# A replica holds one connection to follow the head and one to listen; admin calls take the rest.
+_POOL_SIZE = 4
+_POOL_SECONDS = 15
+_SCHEMA_LOCK = 0x9F1C_F1E5  # any number that no other program on the database uses
+
+# A server that vanished without a word must not hold a replica's only thread for minutes.
+_CONNECT = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "quickfix",
+    "options": "-c statement_timeout=15s -c lock_timeout=15s "
+    "-c idle_in_transaction_session_timeout=60s",
+}
+
+
+class PostgreSQL:
+    """What is particular to PostgreSQL."""
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Options of the engine."""
+        return {
+            "pool_size": _POOL_SIZE,
+            "max_overflow": 0,
+            "pool_timeout": _POOL_SECONDS,
+            # After the server was restarted the pool's connections are dead: find out before use.
+            "pool_pre_ping": True,
+            "connect_args": dict(_CONNECT),
+        }
+
+    def check(self, url: URL) -> None:
+        """Raise StoreUnavailable for a URL that names no database."""
+        if not url.database:
+            raise StoreUnavailable(
+                "the store URL names no database; write it as "
+                "postgresql+psycopg://user:password@host/database"
+            )
+        if any("password" in name for name in url.query):
+            raise StoreUnavailable(
+                "the store URL has a password among its options, where messages would show it; "
+                "write it as postgresql+psycopg://user:password@host/database"
+            )
+
+    def engines(self, engine: Engine) -> tuple[Engine, Engine]:
+        """The engine of read transactions and that of write transactions."""
+        event.listen(engine, "connect", _configure)
+        reader = engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        return reader, engine.execution_options(isolation_level="READ COMMITTED")
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Wait until no other process upgrades this database; held until the transaction ends."""
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+    def advice(self, cause: object) -> str:
+        """What to do about an error of the driver."""
+        # libpq gives no code for a connection that was refused, only the server's words.
+        state, said = getattr(cause, "sqlstate", None) or "", str(cause)
+        if state.startswith("28") or "authentication failed" in said:
+            return "check the user and the password"
+        if state == "3D000" or "does not exist" in said:
+            return "create the database first"
+        if state == "42501":
+            return "grant the user the rights that docs/operations.md lists"
+        if state.startswith("53"):
+            return "the server has no room for more: raise its limits"
+        if state == "25006":
+            return "the server is a read-only standby; name the primary"
+        return "check that the server runs and can be reached"
+
+
+def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    """Settings of a new connection."""
+    # What was acknowledged must survive a crash of the server, whatever the server's default is;
+    # a stricter default (remote_write, remote_apply) stays.
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SHOW synchronous_commit")
+        (setting,) = cursor.fetchone() or ("on",)
+        if setting in ("off", "local"):
+            cursor.execute("SET synchronous_commit = on")
+        connection.commit()
+    finally:
+        cursor.close()
