@@ -1,6 +1,6 @@
 """Head of the store -> verified, composed, self-tested -> ONE reference assignment.
 
-One thread activates (service/reconcile.py); requests only ever read `active`. Whatever fails, the
+One thread activates (service/reconcile.py); requests only ever begin a run. Whatever fails, the
 last good revision stays, and the reason is kept for the status route, the store and the metrics.
 A replica that has never activated is not ready: a removed concept must not come back.
 """
@@ -9,19 +9,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from edits.errors import HeadMoved, QuickFixError
 from edits.manifests import RevisionContent
-from edits.store import ReplicaReport, RevisionStore
+from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
 from service.errors import ActivationFailed, describe
+from service.runs import Runs
 from service.snapshot import ActiveSnapshot, SnapshotBuilder
 
-__all__ = ["HEARTBEAT_SECONDS", "ActivationState", "Activator"]
-
-HEARTBEAT_SECONDS = 3.0
+__all__ = ["ActivationState", "Activator"]
 
 _log = logging.getLogger("quickfix.activation")
 
@@ -35,13 +35,16 @@ class ActivationState:
     last_error: str | None = None
     last_error_at: datetime | None = None
     head_read_at: datetime | None = None  # last time the store answered
+    on_head_at: float | None = None  # time.monotonic() when this replica last was on the head
 
 
 class Activator:
     """Keeps one replica on the head.
 
     `initial` is published when the store is brand-new; None leaves that to someone else (the
-    edits directory). `refresh` belongs to one thread, everything else may be called from any.
+    edits directory). With `max_staleness_seconds` no request begins on a replica that has not
+    been on the head for so long; one that runs then has `request_seconds` to end.
+    `refresh` and `stop` belong to one thread, everything else may be called from any.
     """
 
     def __init__(
@@ -52,22 +55,32 @@ class Activator:
         replica: str,
         host: str,
         initial: RevisionContent | None,
+        max_staleness_seconds: float | None = None,
+        request_seconds: float = 0.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._builder = builder
-        self._replica = replica
-        self._host = host
         self._initial = initial
+        self._max_staleness_seconds = max_staleness_seconds
         self._clock = clock
-        self._started_at = clock()
         self._state = ActivationState()
-        self._reported: tuple[ActivationState, float] | None = None
+        self._identity = ReplicaReport(
+            id=replica,
+            host=host,
+            started_at=clock(),
+            lease_seconds=(
+                None if max_staleness_seconds is None else max_staleness_seconds + request_seconds
+            ),
+        )
+        self._reported: tuple[ReplicaReport, float] | None = None
         self._changed = threading.Condition()
+        self.runs = Runs()
+        self.runs.usable = lambda: not self.stale
 
     @property
     def active(self) -> ActiveSnapshot | None:
-        """The snapshot that new requests run under; read it once per request."""
+        """The snapshot that was activated last."""
         return self._state.active
 
     @property
@@ -75,26 +88,44 @@ class Activator:
         """An immutable view for the status route."""
         return self._state
 
+    @property
+    def stale(self) -> bool:
+        """Whether this replica has not been on the head for longer than it may serve so."""
+        on_head_at, limit = self._state.on_head_at, self._max_staleness_seconds
+        if limit is None or on_head_at is None:
+            return False
+        return time.monotonic() - on_head_at > limit
+
     def refresh(self) -> None:
         """Bring this replica to the head, once. Keeps the last good revision on any failure."""
         wanted = self._state.wanted
         try:
-            wanted = self._head_number()
-            active = self._state.active
+            pointer = self._head()
+            wanted = pointer.number
             if wanted is not None:
                 metrics.WANTED_REVISION.set(wanted)
-                if active is None or active.revision != wanted:
-                    active = self._activate(wanted)
+                self._follow(wanted, pointer.restart_below)
+            else:
+                self._settle(replace(self._state, head_read_at=self._clock()))
         except (QuickFixError, OSError, RuntimeError) as error:
             self._failed(error, wanted)
-        else:
-            self._settle(ActivationState(active=active, wanted=wanted, head_read_at=self._clock()))
         self._acknowledge()
 
-    def wait_for(self, number: int, seconds: float) -> ActiveSnapshot:
-        """The active snapshot once its revision is at least `number`.
+    def stop(self) -> None:
+        """Tell the fleet that this replica serves no more; nothing of it runs when this is called.
 
-        Raises ActivationFailed when this replica could not activate it, or not within `seconds`.
+        A store that is away is not waited for.
+        """
+        now = self._clock()
+        try:
+            self._store.acknowledge(replace(self._report(), stopped_at=now))
+        except QuickFixError as error:
+            _log.warning("not acknowledged error=%s", type(error).__name__)
+
+    def wait_for(self, number: int, seconds: float) -> ActiveSnapshot | None:
+        """The active snapshot once its revision is at least `number`; None after `seconds`.
+
+        Raises ActivationFailed when this replica cannot activate it.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -109,27 +140,51 @@ class Activator:
                     )
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise ActivationFailed(
-                        f"revision {number} is published, but this replica did not run it "
-                        f"within {seconds:g} s"
-                    )
+                    return None
                 self._changed.wait(left)
 
-    def _head_number(self) -> int | None:
-        number = self._store.head_number()
-        if number is not None or self._initial is None:
-            return number
-        try:
-            return self._store.publish_and_activate(
+    def _follow(self, number: int, restart_below: int) -> None:
+        """Activate revision `number`, and switch requests over to it."""
+        serving = self.runs.current is not None
+        while True:
+            read_at = self._clock(), time.monotonic()
+            active = self._state.active
+            if active is None or active.revision != number:
+                active = self._activated(number)
+            if serving:
+                break
+            # Nobody waits for a replica that does not serve. Before it begins it says so and then
+            # reads the head once more: a fence that has not seen it has moved the head by now.
+            self._store.acknowledge(
+                replace(
+                    self._report(),
+                    active_revision=number,
+                    active_digest=active.digest,
+                    wanted_revision=number,
+                )
+            )
+            again = self._store.pointer()
+            if again.number is None or again.number == number:
+                break
+            number, restart_below = again.number, again.restart_below
+        self.runs.switch(active, restart_below)
+        self._settle(ActivationState(active, number, None, None, *read_at))
+        metrics.HEAD_READ_AT.set(read_at[0].timestamp())
+
+    def _head(self) -> HeadPointer:
+        pointer = self._store.pointer()
+        if pointer.number is not None or self._initial is None:
+            return pointer
+        with suppress(HeadMoved):  # another replica started at the same moment
+            self._store.publish_and_activate(
                 self._initial,
-                author=self._replica,
+                author=self._identity.id,
                 reason="first start: no edits",
                 expected_head=None,
-            ).number
-        except HeadMoved:  # another replica started at the same moment
-            return self._store.head_number()
+            )
+        return self._store.pointer()
 
-    def _activate(self, number: int) -> ActiveSnapshot:
+    def _activated(self, number: int) -> ActiveSnapshot:
         started = time.perf_counter()
         revision = self._store.revision(number)
         built = self._builder.build(revision.content)
@@ -148,50 +203,36 @@ class Activator:
             metrics.ACTIVATIONS.labels("failed").inc()
         if before.last_error != reason:  # a failure that repeats at every poll is logged once
             _log.error("activation failed wanted=%s reason=%s", wanted, reason)
-        self._settle(
-            ActivationState(
-                active=before.active,
-                wanted=wanted,
-                last_error=reason,
-                last_error_at=self._clock(),
-                head_read_at=before.head_read_at,
-            )
-        )
+        self._settle(replace(before, wanted=wanted, last_error=reason, last_error_at=self._clock()))
 
     def _settle(self, state: ActivationState) -> None:
         with self._changed:
-            self._state = state  # the swap: one reference
+            self._state = state
             self._changed.notify_all()
 
-    def _acknowledge(self) -> None:
-        state, now = self._state, time.monotonic()
-        if not self._worth_reporting(state, now):
-            return
-        report = ReplicaReport(
-            id=self._replica,
-            host=self._host,
-            started_at=self._started_at,
+    def _report(self) -> ReplicaReport:
+        state = self._state
+        return replace(
+            self._identity,
             active_revision=None if state.active is None else state.active.revision,
             active_digest=None if state.active is None else state.active.digest,
             wanted_revision=state.wanted,
             last_error=state.last_error,
             last_error_at=state.last_error_at,
+            oldest_running=self.runs.oldest(),
         )
+
+    def _acknowledge(self) -> None:
+        report, now = self._report(), time.monotonic()
+        if self._reported is not None:
+            # At once when something changed, else as a heartbeat: each report is a disk sync.
+            told, at = self._reported
+            same = replace(report, last_error_at=None) == replace(told, last_error_at=None)
+            if same and now - at < HEARTBEAT_SECONDS:
+                return
         try:
             self._store.acknowledge(report)
         except QuickFixError as error:
             _log.warning("not acknowledged error=%s", type(error).__name__)
         else:
-            self._reported = (state, now)
-
-    def _worth_reporting(self, state: ActivationState, now: float) -> bool:
-        """At once when something changed, else as a heartbeat: each report is a disk sync."""
-        if self._reported is None:
-            return True
-        told, at = self._reported
-        same = (
-            told.active is state.active
-            and told.wanted == state.wanted
-            and told.last_error == state.last_error
-        )
-        return not same or now - at >= HEARTBEAT_SECONDS
+            self._reported = (report, now)

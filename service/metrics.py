@@ -19,11 +19,13 @@ __all__ = [
     "EDITS",
     "EDIT_SECONDS",
     "ENCODE_SECONDS",
+    "HEAD_READ_AT",
     "QUEUE_DEPTH",
     "QUEUE_WAIT_SECONDS",
     "REJECTED",
     "REQUESTS",
     "REQUEST_SECONDS",
+    "RESTARTS",
     "RUNNING",
     "STEP_SECONDS",
     "TRACES",
@@ -68,6 +70,14 @@ ACTIVE_REVISION = Gauge(
 )
 WANTED_REVISION = Gauge(
     "quickfix_wanted_revision", "Head last read from the store.", multiprocess_mode="livemax"
+)
+HEAD_READ_AT = Gauge(
+    "quickfix_head_read_timestamp_seconds",
+    "When this replica last was on the head, in seconds since 1970.",
+    multiprocess_mode="livemin",
+)
+RESTARTS = Counter(
+    "quickfix_restarts", "Running requests that started over under an urgent revision."
 )
 ACTIVATION_SECONDS = Histogram(
     "quickfix_activation_seconds",

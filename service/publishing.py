@@ -13,24 +13,38 @@ from edits.errors import HeadMoved
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Gatekeeper
-from edits.store import Revision, RevisionStore
+from edits.store import Fence, Revision, RevisionStore
 from service.activation import Activator
 from service.errors import DirectoryOwnsEdits, NotReady
 from service.reconcile import Reconciler
 from service.snapshot import BuiltContent, SnapshotBuilder
 
-__all__ = ["Published", "Publisher"]
+__all__ = ["Delivery", "Published", "Publisher"]
 
 _ATTEMPTS = 5
+_OWN_SECONDS = 10.0  # how long this replica is waited for where nobody asked for a fence
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a new head reaches the fleet.
+
+    With `fence_seconds` the answer waits until nothing older runs on any replica; without, until
+    this replica runs it. Urgent: requests that run under an older revision start over.
+    """
+
+    fence_seconds: float | None = None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A revision that this replica runs, and how it came about."""
+    """A revision that is the head, and how it came about."""
 
     revision: Revision
     built: BuiltContent
     gate: GateReport | None  # None: nothing was added
+    fence: Fence | None  # None: only this replica was waited for
     activation_seconds: float  # from the call of the store to the reference assignment
 
 
@@ -60,13 +74,13 @@ class Publisher:
         return self._builder.build(self._bound(admission.content)), admission.report
 
     def add(
-        self, edit: ConceptEdit, *, author: str, expected_head: int | None, wait: float
+        self, edit: ConceptEdit, *, author: str, expected_head: int | None, delivery: Delivery
     ) -> Published:
-        """Publish the head's set with `edit` in it, and wait until this replica runs it.
+        """Publish the head's set with `edit` in it, and wait as `delivery` says.
 
         With `expected_head` another head is refused; without, the change is made again on the
         head that won. Raises GateRefused, EditRefused, EditConflict, HeadMoved, StoreError,
-        NotReady, DirectoryOwnsEdits, or ActivationFailed after `wait` seconds.
+        NotReady, DirectoryOwnsEdits, or ActivationFailed when this replica cannot run it.
         """
 
         def admitted(content: RevisionContent) -> tuple[RevisionContent, GateReport | None]:
@@ -78,11 +92,11 @@ class Publisher:
             author=author,
             reason=edit.metadata.reason or f"publish {edit.name}",
             expected_head=expected_head,
-            wait=wait,
+            delivery=delivery,
         )
 
     def remove(
-        self, name: str, *, author: str, expected_head: int | None, wait: float
+        self, name: str, *, author: str, expected_head: int | None, delivery: Delivery
     ) -> Published:
         """Publish the head's set without that edit. Raises EditNotFound, else as `add`."""
         return self._change(
@@ -90,18 +104,21 @@ class Publisher:
             author=author,
             reason=f"withdraw {name}",
             expected_head=expected_head,
-            wait=wait,
+            delivery=delivery,
         )
 
-    def roll_back(self, to: int, *, author: str, reason: str, wait: float) -> Published:
+    def roll_back(self, to: int, *, author: str, reason: str, delivery: Delivery) -> Published:
         """Publish the content of `to` anew. Raises RevisionNotFound, else as `add`."""
         self._require_store_mode()
         built = self._builder.build(self._store.revision(to).content)
         started = time.perf_counter()
         revision = self._store.rollback(
-            to, author=author, reason=reason or f"roll back to revision {to}"
+            to,
+            author=author,
+            reason=reason or f"roll back to revision {to}",
+            urgent=delivery.urgent,
         )
-        return self._follow(revision, built, None, started, wait)
+        return self._follow(revision, built, None, started, delivery)
 
     def _change(
         self,
@@ -110,7 +127,7 @@ class Publisher:
         author: str,
         reason: str,
         expected_head: int | None,
-        wait: float,
+        delivery: Delivery,
     ) -> Published:
         self._require_store_mode()
         for attempt in range(1, _ATTEMPTS + 1):
@@ -124,12 +141,13 @@ class Publisher:
                     author=author,
                     reason=reason,
                     expected_head=head.number if expected_head is None else expected_head,
+                    urgent=delivery.urgent,
                 )
             except HeadMoved:
                 if expected_head is not None or attempt == _ATTEMPTS:
                     raise
                 continue
-            return self._follow(revision, built, gate, started, wait)
+            return self._follow(revision, built, gate, started, delivery)
         raise AssertionError("unreachable")
 
     def _follow(
@@ -138,11 +156,16 @@ class Publisher:
         built: BuiltContent,
         gate: GateReport | None,
         started: float,
-        wait: float,
+        delivery: Delivery,
     ) -> Published:
         self._reconciler.wake()
-        self._activator.wait_for(revision.number, wait)
-        return Published(revision, built, gate, time.perf_counter() - started)
+        limit = delivery.fence_seconds
+        here = self._activator.wait_for(revision.number, _OWN_SECONDS if limit is None else limit)
+        seconds = time.perf_counter() - started
+        fence = None
+        if limit is not None or here is None:
+            fence = self._store.fence(revision.number, max(0.0, (limit or 0.0) - seconds))
+        return Published(revision, built, gate, fence, seconds)
 
     def _head(self) -> Revision:
         head = self._store.head()

@@ -2,6 +2,7 @@
 
 import threading
 
+from edits.store import HEARTBEAT_SECONDS, HeadWatch, RevisionStore
 from service.activation import Activator
 from service.desired_state import DesiredState
 
@@ -9,18 +10,27 @@ __all__ = ["Reconciler"]
 
 
 class Reconciler:
-    """Repeats one tick every `poll_seconds`, and at once when woken.
+    """Repeats one tick every `poll_seconds`, and at once when woken: by an admin call, by the
+    store's own word of a new head, or by the end of the last request of an old revision.
 
     A failure that is expected is part of the activation state; a bug ends the thread, and then
     `alive` is False and the liveness probe has the process restarted.
     """
 
     def __init__(
-        self, activator: Activator, directory: DesiredState | None, *, poll_seconds: float
+        self,
+        activator: Activator,
+        directory: DesiredState | None,
+        store: RevisionStore,
+        *,
+        poll_seconds: float,
     ) -> None:
         self._activator = activator
         self._directory = directory
-        self._poll_seconds = poll_seconds
+        self._store = store
+        self._watch: HeadWatch | None = None
+        # A tick is also the heartbeat, by which others know that this replica lives.
+        self._poll_seconds = min(poll_seconds, HEARTBEAT_SECONDS)
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -34,6 +44,8 @@ class Reconciler:
     def start(self) -> None:
         """One tick on the calling thread, so that a good start is ready at once; then the loop."""
         self.tick()
+        self._activator.runs.on_drained = self.wake
+        self._watch = self._store.watch(self.wake)
         self._thread.start()
 
     def wake(self) -> None:
@@ -41,11 +53,14 @@ class Reconciler:
         self._wake.set()
 
     def stop(self) -> None:
-        """End the loop and wait for it."""
+        """End the loop, wait for it, and tell the fleet."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._watch is not None:
+            self._watch.close()
+        self._activator.stop()
 
     @property
     def alive(self) -> bool:

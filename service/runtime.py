@@ -88,9 +88,11 @@ class Runtime:
             replica=settings.replica,
             host=socket.gethostname(),
             initial=RevisionContent() if directory is None else None,
+            max_staleness_seconds=settings.max_staleness_seconds,
+            request_seconds=settings.request_timeout_seconds,
         )
         engine = Engine(
-            lambda: activator.active,
+            activator.runs,
             encoder=prompts,
             denoiser=Denoiser(
                 pipeline.unet, pipeline.scheduler, vae_scale_factor=pipeline.vae_scale_factor
@@ -99,7 +101,7 @@ class Runtime:
             max_queue=settings.max_queue,
             timeout_seconds=settings.request_timeout_seconds,
         )
-        reconciler = Reconciler(activator, directory, poll_seconds=settings.poll_seconds)
+        reconciler = Reconciler(activator, directory, store, poll_seconds=settings.poll_seconds)
         publisher = Publisher(
             store,
             builder,
@@ -137,8 +139,8 @@ class Runtime:
 
     @property
     def ready(self) -> bool:
-        """A revision is active and new requests are admitted."""
-        return self.activator.active is not None and not self.engine.draining
+        """A revision is active, not too old, and new requests are admitted."""
+        return self.activator.runs.current is not None and not self.engine.draining
 
     @property
     def alive(self) -> bool:

@@ -23,7 +23,7 @@ PREFIX = "QUICKFIX_"
 MAX_REQUEST_SECONDS = 600.0
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-_STORE_SCHEMES = ("sqlite:///",)
+_STORE_SCHEMES = ("sqlite:///", "postgresql+psycopg://")
 
 
 class Settings(BaseModel):
@@ -54,6 +54,13 @@ class Settings(BaseModel):
     max_queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait.")
     poll_seconds: float = Field(
         1.0, ge=0.05, le=3600, allow_inf_nan=False, description="How often the head is read."
+    )
+    max_staleness_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Not ready, and no new requests, after so long off the head; default: never.",
     )
     request_timeout_seconds: float = Field(
         120.0,

@@ -1,21 +1,30 @@
 """The revision store: revision log, head, replicas and audit chain in one SQL schema."""
 
+from edits.store.fleet import HEARTBEAT_SECONDS, Fence, Laggard, standing
 from edits.store.records import (
     AuditEntry,
     AuditEvent,
+    HeadPointer,
     ReplicaReport,
     Revision,
     RevisionRecord,
 )
 from edits.store.store import ANY_HEAD, ExpectedHead, RevisionStore
+from edits.store.watch import HeadWatch
 
 __all__ = [
     "ANY_HEAD",
+    "HEARTBEAT_SECONDS",
     "AuditEntry",
     "AuditEvent",
     "ExpectedHead",
+    "Fence",
+    "HeadPointer",
+    "HeadWatch",
+    "Laggard",
     "ReplicaReport",
     "Revision",
     "RevisionRecord",
     "RevisionStore",
+    "standing",
 ]

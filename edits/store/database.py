@@ -3,14 +3,16 @@
 What differs between the two databases is in `sqlite` and `postgresql`.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, TimeoutError
 
 from edits.errors import StoreUnavailable
-from edits.store import postgresql, sqlite
 from edits.store.postgresql import PostgreSQL
 from edits.store.sqlite import SQLite
 
@@ -41,6 +43,15 @@ class Database:
         with self._failures(), self._writer.connect() as connection, connection.begin():
             yield connection
 
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """A connection of the driver, in no transaction and in no pool, for a watch."""
+        with self._failures(), self._engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            # A pooled one would hold its place for the program's whole life.
+            connection.detach()
+            yield driver
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -51,9 +62,11 @@ class Database:
             yield
         except IntegrityError:
             raise  # a rule of the schema was broken: a bug here, not a database that is away
-        except (DBAPIError, TimeoutError) as error:
+        except (DBAPIError, TimeoutError, sqlite3.Error, psycopg.Error) as error:
             # Only the driver's own words: SQLAlchemy's add the statement and its parameters.
-            cause = error.orig if isinstance(error, DBAPIError) else "no connection became free"
+            cause: object = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(error, TimeoutError):
+                cause = "no connection became free"
             said = " ".join(str(cause).split()).rstrip(".")
             raise StoreUnavailable(
                 f"the store {self.url.render_as_string(hide_password=True)} cannot be used: "
@@ -68,9 +81,9 @@ def _supported(url: str) -> tuple[URL, SQLite | PostgreSQL]:
     except (ArgumentError, ValueError):
         raise StoreUnavailable(f"the store URL cannot be read; write it as {_FORMS}") from None
     kind: SQLite | PostgreSQL
-    if parsed.drivername in sqlite.DRIVERS:
+    if parsed.drivername in SQLite.drivers:
         kind = SQLite()
-    elif parsed.drivername in postgresql.DRIVERS:
+    elif parsed.drivername in PostgreSQL.drivers:
         kind = PostgreSQL()
     else:
         raise StoreUnavailable(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, LargeBinary, RowMapping, cast, func, insert, 
 
 from edits.errors import HeadMoved, QuickFixError, RevisionNotFound, StoreCorrupt
 from edits.manifests import RevisionContent, digest
-from edits.store.records import Revision, RevisionRecord, storable
+from edits.store.records import HeadPointer, Revision, RevisionRecord, storable
 from edits.store.tables import head, revisions
 
 _RECORD_COLUMNS = (
@@ -22,6 +22,12 @@ _RECORD_COLUMNS = (
     revisions.c.created_at,
     revisions.c.parent,
 )
+
+
+def pointer(connection: Connection) -> HeadPointer:
+    """The head's number and below which revision requests are to start over."""
+    row = connection.execute(select(head.c.number, head.c.restart_below)).one()
+    return HeadPointer(row.number, row.restart_below)
 
 
 def head_number(connection: Connection) -> int | None:
@@ -97,21 +103,25 @@ def append(
     return number
 
 
-def move_head(connection: Connection, number: int) -> None:
-    """Make `number` the head. Raises RevisionNotFound, and HeadMoved when the head is newer."""
-    current = head_number(connection)
-    if current == number:
+def move_head(connection: Connection, number: int, *, urgent: bool = False) -> None:
+    """Make `number` the head. Raises RevisionNotFound, and HeadMoved when the head is newer.
+
+    Urgent: requests that run under an older revision are to start over.
+    """
+    current = pointer(connection)
+    restart_below = number if urgent else current.restart_below
+    if (current.number, current.restart_below) == (number, restart_below):
         return
     if connection.scalar(select(revisions.c.number).where(revisions.c.number == number)) is None:
         raise _missing(connection, number)
-    if current is not None and number < current:
+    if current.number is not None and number < current.number:
         raise HeadMoved(
-            f"revision {number} is older than the head {current}, and the head only moves forward; "
-            f"roll back to {number} instead, which publishes its content anew",
+            f"revision {number} is older than the head {current.number}, and the head only moves "
+            f"forward; roll back to {number} instead, which publishes its content anew",
             expected=number,
-            actual=current,
+            actual=current.number,
         )
-    connection.execute(update(head).values(number=number))
+    connection.execute(update(head).values(number=number, restart_below=restart_below))
 
 
 def _missing(connection: Connection, number: int) -> RevisionNotFound:

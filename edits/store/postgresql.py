@@ -4,21 +4,25 @@ Writers of the log wait for each other at the head's row, writers of the audit c
 replicas that report never wait for either. Reads see one snapshot.
 """
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edits.errors import StoreUnavailable
 
-__all__ = ["DRIVERS", "PostgreSQL"]
+__all__ = ["HEAD_CHANNEL", "PostgreSQL"]
 
-DRIVERS = ("postgresql+psycopg",)
+HEAD_CHANNEL = "quickfix_head"  # a trigger notifies it: migration 0002
 
 # A replica holds one connection to follow the head and one to listen; admin calls take the rest.
 _POOL_SIZE = 4
 _POOL_SECONDS = 15
+_LISTEN_SECONDS = 1.0  # how long a listener takes at most to see that it is to stop
 _SCHEMA_LOCK = 0x9F1C_F1E5  # any number that no other program on the database uses
 
 # A server that vanished without a word must not hold a replica's only thread for minutes.
@@ -36,6 +40,8 @@ _CONNECT = {
 
 class PostgreSQL:
     """What is particular to PostgreSQL."""
+
+    drivers = ("postgresql+psycopg",)
 
     @property
     def engine_options(self) -> dict[str, Any]:
@@ -73,6 +79,15 @@ class PostgreSQL:
     def lock_schema(self, connection: Connection) -> None:
         """Wait until no other process upgrades this database; held until the transaction ends."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+    def changes(self, driver: psycopg.Connection[Any], stopped: threading.Event) -> Iterator[None]:
+        """One item now and soon after each commit that moved the head, until `stopped`."""
+        driver.autocommit = True
+        driver.execute(f"LISTEN {HEAD_CHANNEL}")
+        yield
+        while not stopped.is_set():
+            for _ in driver.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
+                yield
 
     def advice(self, cause: object) -> str:
         """What to do about an error of the driver."""

@@ -26,6 +26,17 @@ class Revision(RevisionRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class HeadPointer:
+    """The head without its content: the cheap answer to poll for.
+
+    Requests that run under a revision below `restart_below` are to start over.
+    """
+
+    number: int | None
+    restart_below: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaReport:
     """What a replica says about itself. The store sets `heartbeat_at` when it takes the report.
 

@@ -5,7 +5,9 @@ cut; readers never wait for a writer.
 """
 
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,18 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from edits.errors import StoreUnavailable
 
-__all__ = ["DRIVERS", "SQLite"]
-
-DRIVERS = ("sqlite", "sqlite+pysqlite")
+__all__ = ["SQLite"]
 
 _BUSY_SECONDS = 15
 _BUSY_PAUSE_SECONDS = 0.01
 _POOL_SIZE = 16
+_LOOK_SECONDS = 0.1  # between two looks at the file: one pragma, no query
 
 
 class SQLite:
     """What is particular to SQLite."""
+
+    drivers = ("sqlite", "sqlite+pysqlite")
 
     @property
     def engine_options(self) -> dict[str, Any]:
@@ -55,6 +58,18 @@ class SQLite:
 
     def lock_schema(self, connection: Connection) -> None:
         """Nothing: a write transaction has the whole file already."""
+
+    def changes(self, driver: sqlite3.Connection, stopped: threading.Event) -> Iterator[None]:
+        """One item now and soon after each commit of another connection, until `stopped`."""
+        seen = None
+        while True:
+            # Changes when another connection commits; it reads shared memory only.
+            (version,) = driver.execute("PRAGMA data_version").fetchone()
+            if version != seen:
+                yield
+            seen = version
+            if stopped.wait(_LOOK_SECONDS):
+                return
 
     def advice(self, cause: object) -> str:
         """What to do about an error of the driver."""

@@ -1,22 +1,26 @@
 """The revision store: the log that all replicas follow, and the record of who changed it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, Literal, Self
 
+from sqlalchemy import Connection, func, select
+
 from edits.errors import HeadMoved
 from edits.manifests import RevisionContent, digest
-from edits.store import audit, log, replicas
+from edits.store import audit, fleet, log, replicas
 from edits.store.database import Database
 from edits.store.migrate import migrate
 from edits.store.records import (
     AuditEntry,
     AuditEvent,
+    HeadPointer,
     ReplicaReport,
     Revision,
     RevisionRecord,
 )
+from edits.store.watch import HeadWatch
 
 
 class _NoCheck(Enum):
@@ -25,10 +29,6 @@ class _NoCheck(Enum):
 
 ANY_HEAD: Final = _NoCheck.ANY_HEAD
 ExpectedHead = int | None | Literal[_NoCheck.ANY_HEAD]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class RevisionStore:
@@ -42,13 +42,16 @@ class RevisionStore:
     the others get HeadMoved with the number to start over from.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime] | None) -> None:
         self._database = database
         self._clock = clock
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], datetime] = _now) -> Self:
-        """Open the store at `url`, creating or upgrading its schema. Raises StoreUnavailable."""
+    def open(cls, url: str, *, clock: Callable[[], datetime] | None = None) -> Self:
+        """Open the store at `url`, creating or upgrading its schema. Raises StoreUnavailable.
+
+        Moments are those of `clock`, by default the database's own: one clock for a whole fleet.
+        """
         database = Database(url)
         try:
             migrate(database)
@@ -92,24 +95,36 @@ class RevisionStore:
         author: str,
         reason: str,
         expected_head: ExpectedHead = ANY_HEAD,
+        urgent: bool = False,
     ) -> Revision:
         """`publish` and `activate` in one transaction. Raises HeadMoved."""
-        return self._append(content.canonical_bytes(), author, reason, expected_head, activate=True)
+        return self._append(
+            content.canonical_bytes(), author, reason, expected_head, activate=True, urgent=urgent
+        )
 
-    def activate(self, number: int, *, expected_head: ExpectedHead = ANY_HEAD) -> Revision:
+    def activate(
+        self, number: int, *, expected_head: ExpectedHead = ANY_HEAD, urgent: bool = False
+    ) -> Revision:
         """Move the head forward to `number`; nothing happens when it is there already.
 
+        Urgent: requests that run under an older revision start over under this one.
         Raises RevisionNotFound, and HeadMoved when the head is not the expected one or is newer.
         """
         with self._database.write() as connection:
             current = log.locked_head(connection)
             if current != number:
                 _check(expected_head, current)
-            log.move_head(connection, number)
+            log.move_head(connection, number, urgent=urgent)
             return log.revision(connection, number)
 
     def rollback(
-        self, to: int, *, author: str, reason: str, expected_head: ExpectedHead = ANY_HEAD
+        self,
+        to: int,
+        *,
+        author: str,
+        reason: str,
+        expected_head: ExpectedHead = ANY_HEAD,
+        urgent: bool = False,
     ) -> Revision:
         """Publish the content of revision `to`, byte for byte, as a new revision; make it the head.
 
@@ -118,7 +133,7 @@ class RevisionStore:
         # Stored content never changes, so it may be read before the write transaction.
         with self._database.read() as connection:
             content = log.content_bytes(connection, to)
-        return self._append(content, author, reason, expected_head, activate=True)
+        return self._append(content, author, reason, expected_head, activate=True, urgent=urgent)
 
     def _append(
         self,
@@ -128,6 +143,7 @@ class RevisionStore:
         expected_head: ExpectedHead,
         *,
         activate: bool,
+        urgent: bool = False,
     ) -> Revision:
         with self._database.write() as connection:
             current = log.locked_head(connection)
@@ -136,10 +152,10 @@ class RevisionStore:
                 _check(expected_head, current)
             if number is None:
                 number = log.append(
-                    connection, content, author=author, reason=reason, at=self._clock()
+                    connection, content, author=author, reason=reason, at=self._now(connection)
                 )
             if activate:
-                log.move_head(connection, number)
+                log.move_head(connection, number, urgent=urgent)
             return log.revision(connection, number)
 
     def head(self) -> Revision | None:
@@ -148,10 +164,18 @@ class RevisionStore:
             number = log.head_number(connection)
             return None if number is None else log.revision(connection, number)
 
-    def head_number(self) -> int | None:
-        """The head's number alone: the cheap question to poll with."""
+    def pointer(self) -> HeadPointer:
+        """The head's number, and what is urgent about it: the cheap question to poll with."""
         with self._database.read() as connection:
-            return log.head_number(connection)
+            return log.pointer(connection)
+
+    def head_number(self) -> int | None:
+        """The head's number alone."""
+        return self.pointer().number
+
+    def watch(self, on_change: Callable[[], None]) -> HeadWatch:
+        """Call `on_change` on a thread of its own soon after each change, until it is closed."""
+        return HeadWatch(self._database, on_change)
 
     def revision(self, number: int) -> Revision:
         """One revision. Raises RevisionNotFound, StoreCorrupt."""
@@ -166,17 +190,39 @@ class RevisionStore:
     def acknowledge(self, report: ReplicaReport) -> ReplicaReport:
         """Keep a replica's report, dated by the store's clock, in place of its last one."""
         with self._database.write() as connection:
-            return replicas.acknowledge(connection, report, at=self._clock())
+            return replicas.acknowledge(connection, report, at=self._now(connection))
 
     def replicas(self) -> tuple[ReplicaReport, ...]:
         """The last report of every replica, sorted by id."""
         with self._database.read() as connection:
             return replicas.reports(connection)
 
+    def fence(self, revision: int, seconds: float) -> fleet.Fence:
+        """Wait until no replica runs anything below `revision`, at most so many seconds."""
+
+        def look() -> tuple[Sequence[ReplicaReport], datetime]:
+            with self._database.read() as connection:
+                return replicas.reports(connection), self._now(connection)
+
+        return fleet.wait(look, revision, seconds)
+
+    def now(self) -> datetime:
+        """The store's clock: what heartbeats are dated by."""
+        with self._database.read() as connection:
+            return self._now(connection)
+
+    def _now(self, connection: Connection) -> datetime:
+        if self._clock is not None:
+            return self._clock()
+        if connection.dialect.name == "sqlite":
+            return datetime.now(UTC)  # one machine, one clock
+        now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+
     def record(self, event: AuditEvent) -> AuditEntry:
         """Append an event to the audit chain."""
         with self._database.write() as connection:
-            return audit.append(connection, event, at=self._clock())
+            return audit.append(connection, event, at=self._now(connection))
 
     def audit(self, limit: int = 50, before: int | None = None) -> tuple[AuditEntry, ...]:
         """Up to `limit` audit entries below the id `before`, newest first."""

@@ -4,7 +4,7 @@ Every route is a plain function, so that it runs off the event loop; every call,
 too, ends in the store's audit log.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -17,15 +17,21 @@ from service.api.context import Operator, Running, Viewer
 from service.api.schemas import EditAnswer, RollbackBody, edit_report
 from service.api.status import status_document
 from service.errors import NotReady, RequestInvalid
-from service.publishing import Published
+from service.publishing import Delivery, Published
 
 __all__ = ["router"]
 
-_DEFAULT_WAIT = 10.0  # seconds for this replica to run what was published
-
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=AuditedRoute)
 
-Wait = Annotated[float, Query(ge=0, le=300, allow_inf_nan=False)]
+
+def _delivery(
+    wait: Annotated[float | None, Query(ge=0, le=300, allow_inf_nan=False)] = None,
+    urgency: Annotated[Literal["normal", "immediate"], Query()] = "normal",
+) -> Delivery:
+    return Delivery(fence_seconds=wait, urgent=urgency == "immediate")
+
+
+HowDelivered = Annotated[Delivery, Depends(_delivery)]
 ExpectedHead = Annotated[int | None, Query(ge=0)]
 _MANIFEST_BODY = {
     "requestBody": {
@@ -60,7 +66,7 @@ def publish_edit(
     request: Request,
     runtime: Running,
     dry_run: bool = False,
-    wait: Wait = _DEFAULT_WAIT,
+    delivery: HowDelivered,
     expected_head: ExpectedHead = None,
 ) -> Response:
     """Compute a manifest's edit; unless it is a dry run, publish and activate it."""
@@ -73,7 +79,7 @@ def publish_edit(
             {"dry_run": True, "name": edit.name, "digest": built.digest, "report": report}
         )
     published = runtime.publisher.add(
-        edit, author=caller.name, expected_head=expected_head, wait=wait
+        edit, author=caller.name, expected_head=expected_head, delivery=delivery
     )
     return _answer(request, published, 201, name=edit.name)
 
@@ -100,13 +106,13 @@ def remove_edit(
     request: Request,
     runtime: Running,
     name: Annotated[str, Query(min_length=1, max_length=63)],
-    wait: Wait = _DEFAULT_WAIT,
+    delivery: HowDelivered,
     expected_head: ExpectedHead = None,
 ) -> Response:
     """Publish and activate a revision without that edit."""
     note(request, target=name)
     published = runtime.publisher.remove(
-        name, author=caller.name, expected_head=expected_head, wait=wait
+        name, author=caller.name, expected_head=expected_head, delivery=delivery
     )
     return _answer(request, published, 200, name=name)
 
@@ -131,12 +137,12 @@ def roll_back(
     body: Annotated[RollbackBody, Depends(_rollback_body)],
     request: Request,
     runtime: Running,
-    wait: Wait = _DEFAULT_WAIT,
+    delivery: HowDelivered,
 ) -> Response:
     """Publish and activate a new revision with the content of an old one."""
     note(request, target=f"revision {body.to}", reason=body.reason)
     published = runtime.publisher.roll_back(
-        body.to, author=caller.name, reason=body.reason, wait=wait
+        body.to, author=caller.name, reason=body.reason, delivery=delivery
     )
     return _answer(request, published, 200)
 
@@ -173,8 +179,11 @@ def _answer(
         name=name,
         report=report,
         activation_ms=round(published.activation_seconds * 1000, 3),
+        fence=None if published.fence is None else published.fence.document(),
     )
-    return JSONResponse(answer.model_dump(exclude_none=True), status)
+    # Published all the same: the answer names who lags, and the caller may ask the status again.
+    late = published.fence is not None and not published.fence.closed
+    return JSONResponse(answer.model_dump(exclude_none=True), 202 if late else status)
 
 
 def _revision(revision: RevisionRecord) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class Edge:
             _log.error("failed request_id=%s error=%s at=%s", request_id, *_place(error))
             if not answered:
                 raise
+        finally:
+            # What a route wants done once its answer has left, or the client has.
+            if (on_sent := scope["state"].get("on_sent")) is not None:
+                on_sent()
 
 
 def _request_id(headers: Headers) -> str:

@@ -124,6 +124,7 @@ async def _draw(runtime: Runtime, wanted: GenerationRequest, request: Request) -
     drawn = asyncio.wrap_future(job.future)
     left = asyncio.ensure_future(_client_left(request))
     either: set[asyncio.Future[Any]] = {drawn, left}
+    sent = False
     cause: CancelCause = "deadline"  # also when the server's own timer cancels this task
     try:
         await asyncio.wait(
@@ -132,7 +133,10 @@ async def _draw(runtime: Runtime, wanted: GenerationRequest, request: Request) -
             return_when=asyncio.FIRST_COMPLETED,
         )
         if drawn.done():
-            return drawn.result()
+            generated = drawn.result()
+            sent = True  # its revision runs until the answer has left: the edge says when
+            request.state.on_sent = job.release
+            return generated
         if left.done():
             cause = "client_left"
             raise Cancelled("the client left")
@@ -141,6 +145,8 @@ async def _draw(runtime: Runtime, wanted: GenerationRequest, request: Request) -
         left.cancel()
         runtime.engine.abandon(job, cause)
         drawn.cancel()
+        if not sent:
+            job.release()
 
 
 async def _client_left(request: Request) -> None:

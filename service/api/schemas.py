@@ -156,6 +156,7 @@ class EditAnswer(_Strict):
     name: str | None = None
     report: dict[str, Any] | None = None
     activation_ms: float
+    fence: dict[str, Any] | None = None
 
 
 def edit_report(name: str, built: BuiltContent, gate: GateReport | None) -> dict[str, Any]:

@@ -4,14 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edits.errors import StoreError
-from edits.store import ReplicaReport
-from service.activation import HEARTBEAT_SECONDS
+from edits.store import ReplicaReport, standing
 from service.errors import describe
 from service.runtime import Runtime
 
 __all__ = ["status_document"]
-
-_MISSED_HEARTBEATS = 4  # a replica that missed so many counts as gone
 
 
 def status_document(runtime: Runtime) -> dict[str, Any]:
@@ -26,7 +23,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
     }
     try:
         head = runtime.store.head()
-        reports = runtime.store.replicas()
+        reports, heard_until = runtime.store.replicas(), runtime.store.now()
     except StoreError as error:
         document["store_error"] = describe(error).message
         return document
@@ -39,8 +36,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
             "reason": head.reason,
             "created_at": _time(head.created_at),
         }
-    live = _MISSED_HEARTBEATS * max(HEARTBEAT_SECONDS, runtime.settings.poll_seconds)
-    document["replicas"] = [_replica(report, number, now, live) for report in reports]
+    document["replicas"] = [_replica(report, number, heard_until) for report in reports]
     return document
 
 
@@ -58,6 +54,7 @@ def _this_replica(runtime: Runtime, now: datetime) -> dict[str, Any]:
         "head_age_seconds": (
             None if state.head_read_at is None else (now - state.head_read_at).total_seconds()
         ),
+        "stale": runtime.activator.stale,
         "last_error": state.last_error,
         "last_error_at": _time(state.last_error_at),
         "waiting": runtime.engine.waiting,
@@ -65,20 +62,20 @@ def _this_replica(runtime: Runtime, now: datetime) -> dict[str, Any]:
     }
 
 
-def _replica(
-    report: ReplicaReport, head: int | None, now: datetime, live_seconds: float
-) -> dict[str, Any]:
+def _replica(report: ReplicaReport, head: int | None, now: datetime) -> dict[str, Any]:
     heard = report.heartbeat_at or report.started_at
     silent = (now - heard).total_seconds()
     lag = None if head is None or report.active_revision is None else head - report.active_revision
     return {
         "id": report.id,
         "host": report.host,
-        "live": silent <= live_seconds,
+        "live": standing(report, now) == "live",
+        "standing": standing(report, now),
         "silent_seconds": round(silent, 3),
         "active_revision": report.active_revision,
         "active_digest": report.active_digest,
         "wanted_revision": report.wanted_revision,
+        "oldest_running": report.oldest_running,
         "lag": lag,
         "last_error": report.last_error,
         "last_error_at": _time(report.last_error_at),

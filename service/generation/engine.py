@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from PIL.Image import Image
 
@@ -20,6 +19,7 @@ from service.generation.denoise import Denoiser
 from service.generation.encoder import PromptEncoder
 from service.generation.queue import CancelCause, Job, WaitingRoom
 from service.generation.request import Generated, GenerationRequest
+from service.runs import Run, Runs
 from service.snapshot import ActiveSnapshot
 
 __all__ = ["Engine"]
@@ -28,13 +28,13 @@ __all__ = ["Engine"]
 class Engine:
     """Admission on any thread, generation on its own.
 
-    `snapshots` gives the active snapshot or None; each job reads it once, when its turn comes,
-    so that what waited during an edit is drawn under the edit.
+    Each job begins its run when its turn comes, so that what waited during an edit is drawn under
+    the edit; one that an urgent activation overtakes starts over from its seeds.
     """
 
     def __init__(
         self,
-        snapshots: Callable[[], ActiveSnapshot | None],
+        runs: Runs,
         *,
         encoder: PromptEncoder,
         denoiser: Denoiser,
@@ -42,7 +42,7 @@ class Engine:
         max_queue: int,
         timeout_seconds: float,
     ) -> None:
-        self._snapshots = snapshots
+        self._runs = runs
         self._encoder = encoder
         self._denoiser = denoiser
         self._decoder = decoder
@@ -80,8 +80,9 @@ class Engine:
         """Admit a request; its future gives Generated. Raises QueueFull, NotReady, PolicyUnknown.
 
         The future raises DeadlineExceeded, Cancelled, GenerationFailed, NotReady or PolicyUnknown.
+        Whoever waits for it calls `Job.release` in the end.
         """
-        snapshot = self._snapshots()
+        snapshot = self._runs.current
         if snapshot is None or self._draining:
             metrics.REJECTED.labels("not_ready").inc()
             raise NotReady("no revision is active on this replica")
@@ -132,9 +133,11 @@ class Engine:
             # Before the client hears of it: its next request must find the place that it left.
             self._room.loop_is_free()
             if isinstance(outcome, Exception):
+                job.release()  # there is nothing to send
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
+            job.finished()
 
     def _outcome(self, job: Job) -> Generated | Exception:
         try:
@@ -156,20 +159,37 @@ class Engine:
     def _draw(self, job: Job) -> Generated:
         job.check()
         started = time.monotonic()
-        queue_seconds = started - job.admitted_at
-        metrics.QUEUE_WAIT_SECONDS.observe(queue_seconds)
-        request = job.request
-        snapshot = self._snapshots()
-        if snapshot is None:
-            raise NotReady("no revision is active on this replica")
+        metrics.QUEUE_WAIT_SECONDS.observe(started - job.admitted_at)
+        while True:
+            run = self._runs.begin()
+            if run is None:
+                raise NotReady("no revision is active on this replica")
+            job.begin(run)
+            try:
+                generated = self._draw_under(run, job, queue_seconds=started - job.admitted_at)
+            except _Overtaken:
+                run.end()
+                metrics.RESTARTS.inc()
+            else:
+                self._room.served(job, time.monotonic() - started)
+                return generated
+
+    def _draw_under(self, run: Run, job: Job, *, queue_seconds: float) -> Generated:
+        began = time.monotonic()
+        request, snapshot = job.request, run.snapshot
         _require_policy(snapshot, request.policy)
+
+        def check() -> None:
+            job.check()
+            if run.must_start_over:
+                raise _Overtaken
 
         text_encoder = snapshot.encoders[request.policy]
         prompt = self._encoder.encode(text_encoder, request.prompt)
         unconditional = None
         if request.guidance_scale > 1:
             unconditional = self._encoder.encode(text_encoder, request.negative_prompt)
-        encode_seconds = time.monotonic() - started
+        encode_seconds = time.monotonic() - began
         metrics.ENCODE_SECONDS.observe(encode_seconds)
 
         images: list[Image] = []
@@ -185,7 +205,7 @@ class Engine:
                 width=request.width,
                 height=request.height,
                 unet=snapshot.unets.get(request.policy),
-                before_step=job.check,
+                before_step=check,
                 after_step=metrics.STEP_SECONDS.observe,
             )
             denoised = time.monotonic()
@@ -194,7 +214,7 @@ class Engine:
             metrics.DECODE_SECONDS.observe(decoded - denoised)
             denoise_seconds += denoised - began
             decode_seconds += decoded - denoised
-        self._room.served(job, time.monotonic() - started)
+        check()
         return Generated(
             request=request,
             images=tuple(images),
@@ -205,6 +225,10 @@ class Engine:
             denoise_seconds=denoise_seconds,
             decode_seconds=decode_seconds,
         )
+
+
+class _Overtaken(Exception):
+    """An urgent activation wants nothing of the run's revision any more."""
 
 
 def _require_policy(snapshot: ActiveSnapshot, policy: str) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from service import metrics
 from service.errors import Cancelled, DeadlineExceeded, NotReady, QueueFull
 from service.generation.request import Generated, GenerationRequest
+from service.runs import Run
 
 __all__ = ["CancelCause", "Job", "WaitingRoom"]
 
@@ -20,7 +21,10 @@ _MAX_RETRY_AFTER = 60  # seconds
 
 
 class Job:
-    """One admitted request. The only thing about it that changes is that it may be cancelled."""
+    """One admitted request, the run that it was given, and whether it is to stop.
+
+    Whoever waits for the future calls `release` once the answer has left, or nobody wants it.
+    """
 
     def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
         self.request = request
@@ -28,6 +32,8 @@ class Job:
         self.admitted_at = time.monotonic()
         self.future: Future[Generated] = Future()
         self._cause: CancelCause | None = None
+        self._run: Run | None = None
+        self._released = False
 
     @property
     def work(self) -> int:
@@ -38,6 +44,25 @@ class Job:
     def cancel(self, cause: CancelCause) -> None:
         """Ask for a stop at the next step; the first cause stays."""
         self._cause = self._cause or cause
+
+    def begin(self, run: Run) -> None:
+        """It runs under this from now on; a run that it had before has been ended."""
+        self._run = run
+
+    def release(self) -> None:
+        """Nobody will send what it drew, or it has been sent: its revision need not be kept."""
+        self._released = True
+        if self.future.done():
+            self._end_run()
+
+    def finished(self) -> None:
+        """The loop is done with it, and its future too."""
+        if self._released:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._run.end()
 
     def check(self) -> None:
         """Raise Cancelled or DeadlineExceeded when the job should not go on."""

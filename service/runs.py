@@ -1,0 +1,90 @@
+"""Which snapshot new requests run under, and which revisions requests still run under.
+
+Both change under one lock: a request either counts under the old revision before the switch, or it
+gets the new one. Without that a fence could close while an old request is just about to start.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+
+from service.snapshot import ActiveSnapshot
+
+__all__ = ["Run", "Runs"]
+
+
+class Run:
+    """One request under one snapshot, from reading it until its answer has left."""
+
+    def __init__(self, snapshot: ActiveSnapshot, runs: "Runs") -> None:
+        self.snapshot = snapshot
+        self._runs = runs
+        self._ended = False
+
+    @property
+    def must_start_over(self) -> bool:
+        """Whether an urgent activation wants nothing of this revision to come out any more."""
+        return self.snapshot.revision < self._runs.restart_below
+
+    def end(self) -> None:
+        """Count it no more. May be called again."""
+        if not self._ended:
+            self._ended = True
+            self._runs.ended(self)
+
+
+class Runs:
+    """The current snapshot and the requests that run. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: ActiveSnapshot | None = None
+        self._counts: defaultdict[int, int] = defaultdict(int)
+        self._restart_below = 0
+        self.usable: Callable[[], bool] = lambda: True  # whether new requests may begin at all
+        self.on_drained: Callable[[], None] = lambda: None  # the last of an old revision ended
+
+    @property
+    def current(self) -> ActiveSnapshot | None:
+        """The snapshot that a new request would get; None: none may begin."""
+        return self._current if self.usable() else None
+
+    @property
+    def restart_below(self) -> int:
+        """Runs of lower revisions are to start over."""
+        return self._restart_below
+
+    def switch(self, snapshot: ActiveSnapshot | None, restart_below: int = 0) -> None:
+        """From now on new requests get `snapshot`, and older ones may have to start over."""
+        with self._lock:
+            self._current = snapshot
+            self._restart_below = max(restart_below, self._restart_below)
+
+    def begin(self) -> Run | None:
+        """A run under the current snapshot; None when no request may begin."""
+        if not self.usable():
+            return None
+        with self._lock:
+            if self._current is None:
+                return None
+            self._counts[self._current.revision] += 1
+            return Run(self._current, self)
+
+    def ended(self, run: Run) -> None:
+        """Take a run off the count."""
+        revision = run.snapshot.revision
+        with self._lock:
+            self._counts[revision] -= 1
+            drained = not self._counts[revision]
+            if drained:
+                del self._counts[revision]
+            old = self._current is not None and revision < self._current.revision
+        if drained and old:
+            self.on_drained()
+
+    def oldest(self) -> int | None:
+        """The lowest revision below the current one that a request runs under."""
+        with self._lock:
+            current = None if self._current is None else self._current.revision
+            older = [number for number in self._counts if current is None or number < current]
+            return min(older, default=None)

@@ -1,0 +1,207 @@
+"""The fence: after its answer no image of an older revision leaves any replica."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from edits.store import ReplicaReport
+from service.generation.request import GenerationRequest
+from service.settings import Settings
+
+from .pictures import pixels
+from .replica import Replica, manifest
+
+LONG = 150  # steps: long enough to be overtaken
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'fleet.db'}"
+    else:
+        with request.getfixturevalue("postgres_server").database() as database:
+            yield database
+
+
+@pytest.fixture
+def fleet(url, tmp_path, settings: Settings, start_replica: Callable[[Settings], Replica]):
+    """Two replicas on one store; polling is slow, so that only the store's word is fast."""
+    return [
+        start_replica(
+            settings.model_copy(
+                update={
+                    "store": url,
+                    "state_dir": tmp_path / name,
+                    "replica": name,
+                    "poll_seconds": 3.0,
+                }
+            )
+        )
+        for name in ("one", "two")
+    ]
+
+
+class Drawing(threading.Thread):
+    """A long request in the background, and when its answer had come."""
+
+    def __init__(self, replica: Replica) -> None:
+        super().__init__()
+        self._replica = replica
+        self.start()
+        deadline = time.monotonic() + 30
+        while not replica.runtime.engine.running and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def run(self) -> None:
+        self.answer = self._replica.draw(steps=LONG)
+        self.ended = time.monotonic()
+
+
+def revision_of(answer) -> int:
+    assert answer.status_code == 200, answer.text
+    return int(answer.headers["X-QuickFix-Revision"])
+
+
+def test_a_publish_reaches_every_replica_without_waiting_for_a_poll(fleet):
+    one, two = fleet
+    started = time.monotonic()
+    answer = one.publish(manifest(), wait=20)
+    assert answer.status_code == 201, answer.text
+    assert time.monotonic() - started < 3.0, "slower than two polls: nobody was told"
+    fence = answer.json()["fence"]
+    assert (fence["closed"], fence["replicas"], fence["laggards"]) == (True, 2, [])
+    assert revision_of(two.draw()) == answer.json()["revision"] == 2
+
+
+def test_the_answer_comes_after_the_last_image_of_an_older_revision(fleet):
+    one, two = fleet
+    drawing = Drawing(two)
+    answer = one.publish(manifest(), wait=60)
+    answered = time.monotonic()
+    drawing.join()
+    assert answer.status_code == 201
+    assert revision_of(drawing.answer) == 1
+    assert drawing.ended <= answered + 0.02  # two threads that hear of it at one moment
+
+
+def test_without_a_wait_the_answer_does_not_wait_for_others(fleet):
+    one, two = fleet
+    drawing = Drawing(two)
+    answer = one.publish(manifest())
+    assert drawing.is_alive()
+    assert answer.status_code == 201
+    assert "fence" not in answer.json()
+    drawing.join()
+
+
+def test_a_wait_that_is_too_short_names_the_replica_and_why(fleet):
+    one, two = fleet
+    drawing = Drawing(two)
+    answer = one.publish(manifest(), wait=0.3)
+    assert drawing.is_alive()
+    assert answer.status_code == 202
+    (laggard,) = answer.json()["fence"]["laggards"]
+    assert (laggard["id"], laggard["standing"]) == ("two", "live")
+    assert laggard["reason"] == "a request still runs under revision 1"
+    assert laggard["oldest_running"] == 1
+    drawing.join()
+    again = one.publish(manifest(), wait=20)  # the same content: the same revision, and the fence
+    assert (again.status_code, again.json()["revision"]) == (201, 2)
+
+
+def test_an_urgent_revision_restarts_what_runs_from_its_seed(fleet):
+    one, two = fleet
+    drawing = Drawing(two)
+    answer = one.publish(manifest(), wait=60, urgency="immediate")
+    assert answer.status_code == 201
+    assert drawing.is_alive(), "the answer waited for the whole image"
+    drawing.join()
+    assert revision_of(drawing.answer) == 2
+    assert np.array_equal(pixels(drawing.answer), pixels(two.draw(steps=LONG)))
+
+
+def test_a_normal_revision_after_an_urgent_one_restarts_nothing(fleet):
+    one, two = fleet
+    one.publish(manifest(), wait=20, urgency="immediate")
+    drawing = Drawing(two)
+    assert one.remove("remove-pistol").status_code == 200
+    drawing.join()
+    assert revision_of(drawing.answer) == 2
+
+
+def test_an_abandoned_request_does_not_hold_the_fence(fleet):
+    one, two = fleet
+    job = two.runtime.engine.submit(GenerationRequest("a cat", (1,), LONG, 3.0, 64, 64))
+    while not two.runtime.engine.running:
+        time.sleep(0.001)
+    two.runtime.engine.abandon(job, "client_left")
+    job.release()
+    assert one.publish(manifest(), wait=20).status_code == 201
+    assert two.runtime.activator.runs.oldest() is None
+
+
+@pytest.mark.parametrize(
+    ("silent", "lease", "stopped", "late"),
+    [
+        (20, None, False, True),  # it may serve all the same
+        (1000, None, False, False),  # taken for dead
+        (20, 30.0, False, True),
+        (40, 30.0, False, False),  # it serves no longer than its lease
+        (20, None, True, False),  # it said so
+    ],
+)
+def test_a_silent_replica_counts_until_it_cannot_serve_any_more(
+    fleet, silent, lease, stopped, late
+):
+    one, _ = fleet
+    store = one.runtime.store
+    past = store.now() - timedelta(seconds=silent)
+    report = ReplicaReport(
+        "lost",
+        "elsewhere",
+        started_at=past,
+        active_revision=1,
+        lease_seconds=lease,
+        stopped_at=past if stopped else None,
+    )
+    clock, store._clock = store._clock, lambda: past
+    store.acknowledge(report)
+    store._clock = clock
+    answer = one.publish(manifest(), wait=0.5 if late else 20)
+    assert answer.status_code == (202 if late else 201)
+    names = [laggard["id"] for laggard in answer.json()["fence"]["laggards"]]
+    assert names == (["lost"] if late else [])
+
+
+def test_a_replica_that_stops_counts_no_more(fleet):
+    one, two = fleet
+    two.runtime.stop()
+    (report,) = [report for report in one.runtime.store.replicas() if report.id == "two"]
+    assert report.stopped_at is not None
+    answer = one.publish(manifest(), wait=20)
+    assert (answer.status_code, answer.json()["fence"]["replicas"]) == (201, 1)
+
+
+def test_a_replica_that_starts_looks_again_after_it_has_said_what_it_will_run(
+    fleet, settings, start_replica, tmp_path, monkeypatch
+):
+    """Between its first look at the head and its report a fence may have closed without it."""
+    one, _ = fleet
+    store = type(one.runtime.store)
+    acknowledge, published = store.acknowledge, []
+
+    def overtaken(self, report):
+        if report.id == "three" and not published:
+            published.append(True)
+            assert one.publish(manifest(), wait=20).status_code == 201
+        return acknowledge(self, report)
+
+    monkeypatch.setattr(store, "acknowledge", overtaken)
+    update = {"store": one.runtime.settings.store, "state_dir": tmp_path / "3", "replica": "three"}
+    three = start_replica(settings.model_copy(update=update))
+    assert published
+    assert three.runtime.activator.runs.current.revision == 2
