@@ -1,4 +1,4 @@
-"""Random pipelines with the exact layouts of SDXL and Stable Diffusion 3, and a tiny CLIP.
+"""Random pipelines with the exact layouts of SDXL, Stable Diffusion 3 and FLUX, and a tiny CLIP.
 
 They draw noise. Captions and noise change the pictures clearly, so that a hook, a cut or a swap
 that does nothing can be told from one that does something.
@@ -16,6 +16,8 @@ from diffusers import (
     DiffusionPipeline,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -181,6 +183,47 @@ def build_sd3(*, seed: int = 0) -> StableDiffusion3Pipeline:
         tokenizer_3=tokenizer_3,
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    _freeze(pipeline)
+    return pipeline
+
+
+def build_flux(*, seed: int = 0) -> FluxPipeline:
+    """FLUX.1: of CLIP it takes the pooled embedding alone, the sequence comes from T5."""
+    torch.manual_seed(seed)
+    tokenizer, tokenizer_2 = build_tokenizer("sd-1.x"), build_t5_tokenizer()
+    text_encoder = CLIPTextModel(_text_config(tokenizer, HIDDEN, LAYERS, PROJECTION, "quick_gelu"))
+    spread(text_encoder)
+    text_encoder_2 = T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer_2),
+            d_model=T5_WIDTH,
+            d_kv=8,
+            d_ff=2 * T5_WIDTH,
+            num_layers=LAYERS_T5,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+        )
+    )
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=T5_WIDTH,
+        pooled_projection_dim=HIDDEN,
+        axes_dims_rope=(4, 4, 8),
+    )
+    pipeline = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_build_vae(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
     )
     _freeze(pipeline)
     return pipeline

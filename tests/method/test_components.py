@@ -5,7 +5,7 @@ import torch
 
 from edits.errors import SiteUnknown
 from edits.method import Editor, EditSpec, Site, parse_sites, resolve, with_components
-from tests.tiny_layouts import build_sd3, build_sdxl
+from tests.tiny_layouts import build_flux, build_sd3, build_sdxl
 
 from .conftest import ORDINARY, bits, same_bits
 
@@ -49,6 +49,45 @@ def test_the_edited_pipeline_answers_the_concept_otherwise_and_the_empty_prompt_
 def test_a_t5_encoder_is_named_as_not_covered():
     assert Editor(build_sd3()).components.uncovered == ("text_encoder_3 (T5EncoderModel)",)
     assert Editor(build_sdxl()).components.uncovered == ()
+
+
+def test_flux_is_edited_in_its_clip_encoder_and_says_that_t5_is_not_covered():
+    pipeline = build_flux()
+    editor = Editor(pipeline, ordinary=ORDINARY)
+    assert editor.components.uncovered == ("text_encoder_2 (T5EncoderModel)",)
+    composition = editor.compose([PISTOL])
+    modules = editor.apply(composition)
+    assert modules.keys() == {"text_encoder"}
+    assert composition.report("remove-pistol")[0].neighbours
+    edited = with_components(pipeline, modules)
+
+    def pooled(run, text):
+        with torch.no_grad():
+            return run.encode_prompt(text, text, device="cpu")[1]
+
+    assert torch.equal(pooled(edited, ""), pooled(pipeline, ""))
+    assert not torch.allclose(pooled(edited, "a pistol"), pooled(pipeline, "a pistol"), atol=1e-4)
+    seen = [
+        run(
+            "a pistol",
+            height=32,
+            width=32,
+            num_inference_steps=1,
+            generator=torch.Generator().manual_seed(3),
+            output_type="pt",
+        ).images
+        for run in (pipeline, edited)
+    ]
+    assert seen[0].isfinite().all()
+    assert not torch.equal(*seen)
+
+
+def test_cross_attention_presets_are_refused_where_there_is_none():
+    """FLUX and SD 3 attend to text and picture jointly: no layer reads the text alone."""
+    for pipeline in (build_flux(), build_sd3()):
+        editor = Editor(pipeline, ordinary=ORDINARY)
+        with pytest.raises(SiteUnknown):
+            editor.compose([EditSpec("e", "pistol", "toy", sites=parse_sites("uce"))])
 
 
 def test_a_site_in_t5_is_refused():
