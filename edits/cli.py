@@ -4,7 +4,6 @@ import shlex
 import socket
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,7 @@ import typer
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
-from edits.manifests import RevisionContent
-from edits.store import RevisionStore
+from edits.store_commands import activate, publish, rollback, status
 from edits.terminal import (
     console,
     demo_table,
@@ -30,15 +28,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(trace)
 app.command()(export)
 app.command()(attack)
+for _command in (publish, activate, rollback, status):
+    app.command()(_command)
 
 DEMO_MODEL = "models/demo"
-DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, typer.Option(help="Pipeline folder or hub id.")]
-Store = Annotated[str, typer.Option(help="URL of the revision store.")]
 Manifest = Annotated[str, typer.Argument(help="A manifest file, or a name of the catalog.")]
-Author = Annotated[str, typer.Option(help="Who answers for the change.")]
 
 
 def main() -> None:
@@ -210,78 +207,6 @@ def evaluate(
         written = write_report(result, out, provenance)
         if not as_json:
             typer.echo(f"wrote {', '.join(map(str, written))}")
-
-
-@app.command()
-def publish(
-    manifest: Manifest,
-    model: Model = DEMO_MODEL,
-    store: Store = DEFAULT_STORE,
-    author: Author = "cli",
-    as_json: Json = False,
-) -> None:
-    """Check an edit on the model, and append the newest content with it; the head does not move."""
-    from edits.workbench import Workbench, find_manifest
-
-    concept_edit = find_manifest(manifest)
-    with _open(store) as log:
-        head = log.head()
-        bench = Workbench.open(model)
-        before = head.content if head else RevisionContent()
-        admission = bench.gatekeeper.admit(before, concept_edit)
-        content = replace(admission.content, fingerprint=bench.editor.fingerprint)
-        revision = log.publish(content, author=author, reason=concept_edit.metadata.reason)
-    published = {"revision": revision.number, "digest": revision.digest}
-    gate = admission.report.document() if admission.report else None
-    show({**published, "gate": gate}, as_json, rows_table("published", [published]))
-
-
-@app.command()
-def activate(number: int, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Make a published revision the head; every replica follows."""
-    with _open(store) as log:
-        revision = log.activate(number)
-    document = {"revision": revision.number, "digest": revision.digest}
-    show(document, as_json, rows_table("head", [document]))
-
-
-@app.command()
-def rollback(
-    to: int,
-    store: Store = DEFAULT_STORE,
-    author: Author = "cli",
-    reason: str = "",
-    as_json: Json = False,
-) -> None:
-    """Publish a new revision with the content of an old one, and make it the head."""
-    with _open(store) as log:
-        revision = log.rollback(to, author=author, reason=reason or f"roll back to {to}")
-    document = {"revision": revision.number, "digest": revision.digest}
-    show(document, as_json, rows_table("head", [document]))
-
-
-@app.command()
-def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """The head, its edits, and what every replica runs."""
-    with _open(store) as log:
-        head, replicas = log.head(), log.replicas()
-    document: dict[str, Any] = {
-        "head": head.number if head else None,
-        "digest": head.digest if head else None,
-        "edits": [f"{e.name}@{e.version}" for e in head.content.edits] if head else [],
-        "replicas": [
-            {"id": r.id, "active": r.active_revision, "last_error": r.last_error} for r in replicas
-        ],
-    }
-    rows = document["replicas"] or [{"id": "(none)", "active": None, "last_error": None}]
-    title = f"head {document['head']}: {', '.join(document['edits']) or 'no edits'}"
-    show(document, as_json, rows_table(title, rows))
-
-
-def _open(url: str) -> RevisionStore:
-    if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
-        Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
-    return RevisionStore.open(url)
 
 
 def _free_port() -> int:

@@ -1,0 +1,126 @@
+"""`quickfix publish|activate|rollback|status`: the revision store, without a service."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edits.manifests import RevisionContent
+from edits.store import Revision, RevisionStore, standing
+from edits.terminal import rows_table, show
+
+__all__ = ["DEFAULT_STORE", "LAGGING", "activate", "publish", "rollback", "status"]
+
+LAGGING = 3  # exit code: it is the head, but some replica may still answer with something older
+DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Store = Annotated[str, typer.Option(help="URL of the revision store.")]
+Author = Annotated[str, typer.Option(help="Who answers for the change.")]
+Wait = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds to wait until nothing older runs on any replica."),
+]
+Urgent = Annotated[
+    bool, typer.Option("--urgent", help="Requests that run start over under this revision.")
+]
+
+
+def publish(
+    manifest: Annotated[str, typer.Argument(help="A manifest file, or a name of the catalog.")],
+    model: Annotated[str, typer.Option(help="Pipeline folder or hub id.")] = "models/demo",
+    store: Store = DEFAULT_STORE,
+    author: Author = "cli",
+    as_json: Json = False,
+) -> None:
+    """Check an edit on the model, and append the newest content with it; the head does not move."""
+    from edits.workbench import Workbench, find_manifest
+
+    concept_edit = find_manifest(manifest)
+    with _open(store) as log:
+        head = log.head()
+        bench = Workbench.open(model)
+        before = head.content if head else RevisionContent()
+        admission = bench.gatekeeper.admit(before, concept_edit)
+        content = replace(admission.content, fingerprint=bench.editor.fingerprint)
+        revision = log.publish(content, author=author, reason=concept_edit.metadata.reason)
+    published = {"revision": revision.number, "digest": revision.digest}
+    gate = admission.report.document() if admission.report else None
+    show({**published, "gate": gate}, as_json, rows_table("published", [published]))
+
+
+def activate(
+    number: int,
+    store: Store = DEFAULT_STORE,
+    wait: Wait = None,
+    urgent: Urgent = False,
+    as_json: Json = False,
+) -> None:
+    """Make a published revision the head; every replica follows."""
+    with _open(store) as log:
+        revision = log.activate(number, urgent=urgent)
+        _show_head(log, revision, wait, as_json)
+
+
+def rollback(
+    to: int,
+    store: Store = DEFAULT_STORE,
+    author: Author = "cli",
+    reason: str = "",
+    wait: Wait = None,
+    urgent: Urgent = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a new revision with the content of an old one, and make it the head."""
+    with _open(store) as log:
+        reason = reason or f"roll back to {to}"
+        revision = log.rollback(to, author=author, reason=reason, urgent=urgent)
+        _show_head(log, revision, wait, as_json)
+
+
+def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """The head, its edits, and what every replica runs."""
+    with _open(store) as log:
+        head, replicas, now = log.head(), log.replicas(), log.now()
+    document: dict[str, Any] = {
+        "head": head.number if head else None,
+        "digest": head.digest if head else None,
+        "edits": [f"{e.name}@{e.version}" for e in head.content.edits] if head else [],
+        "replicas": [
+            {
+                "id": r.id,
+                "standing": standing(r, now),
+                "active": r.active_revision,
+                "last_error": r.last_error,
+            }
+            for r in replicas
+        ],
+    }
+    nobody = {"id": "(none)", "standing": None, "active": None, "last_error": None}
+    rows = document["replicas"] or [nobody]
+    title = f"head {document['head']}: {', '.join(document['edits']) or 'no edits'}"
+    show(document, as_json, rows_table(title, rows))
+
+
+def _show_head(log: RevisionStore, revision: Revision, wait: float | None, as_json: bool) -> None:
+    """Say what the head is; with `wait`, when nothing older runs, or who is in the way (exit 3)."""
+    document: dict[str, Any] = {"revision": revision.number, "digest": revision.digest}
+    tables = [rows_table("head", [dict(document)])]
+    fence = None if wait is None else log.fence(revision.number, wait)
+    if fence is not None:
+        document["fence"] = fence.document()
+        state = f"fence closed on {fence.replicas} replicas after {fence.seconds:.2f} s"
+        if not fence.closed:
+            state = f"{len(fence.laggards)} of {fence.replicas} replicas lag"
+        rows = document["fence"]["laggards"] or [{"laggards": "none"}]
+        tables.append(rows_table(state, rows))
+    show(document, as_json, *tables)
+    if fence is not None and not fence.closed:
+        raise typer.Exit(LAGGING)
+
+
+def _open(url: str) -> RevisionStore:
+    if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
+        Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
+    return RevisionStore.open(url)
