@@ -1,11 +1,14 @@
 """Many edits at once: sums by buckets, and what one edit more or less changes."""
 
+import random
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edits.method import QUICKFIX, Editor, EditSpec, resolve
 from edits.method.captions import naming
+from edits.method.fingerprint import weights_digest
 from edits.method.moments import BUCKETS, BucketedSums
 from edits.method.solver import complement
 
@@ -89,3 +92,26 @@ def test_bucketed_sums_depend_on_the_items_alone(items, random):
         float(total) - sum(items.values())
     ) < 1e-2 * max(1.0, abs(sum(items.values())))
     assert BUCKETS == 16
+
+
+def test_two_hundred_random_histories_end_in_the_bits_of_their_set(pipeline, editor):
+    """Edits come and go in any order; what is left decides the weights, and nothing leaves all."""
+    choose = random.Random(200)
+    pristine = weights_digest({QUICKFIX: resolve(pipeline.text_encoder, QUICKFIX).weight})
+    digests = {}
+    for _ in range(200):
+        present = []
+        for _ in range(choose.randrange(1, 12)):
+            if present and choose.random() < 0.4:
+                present.remove(choose.choice(present))
+            elif left := [spec for spec in MANY[:12] if spec not in present]:
+                present.insert(choose.randrange(len(present) + 1), choose.choice(left))
+            last = editor.compose(present)
+        left = frozenset(spec.name for spec in present)
+        assert digests.setdefault(left, last.digest) == last.digest
+        assert editor.apply(editor.compose([])) == {}
+    assert len(set(digests.values())) == len(digests) > 100
+    assert weights_digest({QUICKFIX: resolve(pipeline.text_encoder, QUICKFIX).weight}) == pristine
+    for left, digest in choose.sample(sorted(digests.items(), key=str), 20):
+        fresh = Editor(pipeline, ordinary=ORDINARY)
+        assert fresh.compose([spec for spec in MANY if spec.name in left]).digest == digest
