@@ -93,6 +93,37 @@ class Publisher:
             wait=wait,
         )
 
+    def define_policy(
+        self,
+        name: str,
+        edits: tuple[str, ...],
+        *,
+        author: str,
+        reason: str,
+        expected_head: int | None,
+        wait: float,
+    ) -> Published:
+        """Publish the head's set with that policy. Raises ManifestInvalid, else as `remove`."""
+        return self._change(
+            lambda content: (content.with_policy(name, edits), None),
+            author=author,
+            reason=reason or f"policy {name}",
+            expected_head=expected_head,
+            wait=wait,
+        )
+
+    def remove_policy(
+        self, name: str, *, author: str, expected_head: int | None, wait: float
+    ) -> Published:
+        """Publish the head's set without that policy. Raises PolicyNotFound, else as above."""
+        return self._change(
+            lambda content: (content.without_policy(name), None),
+            author=author,
+            reason=f"take out policy {name}",
+            expected_head=expected_head,
+            wait=wait,
+        )
+
     def roll_back(self, to: int, *, author: str, reason: str, wait: float) -> Published:
         """Publish the content of `to` anew. Raises RevisionNotFound, else as `add`."""
         self._require_store_mode()

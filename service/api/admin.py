@@ -8,25 +8,28 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
 from edits.manifests import parse_manifest
 from edits.store import AuditEntry, RevisionRecord
 from service.api.audited import AuditedRoute, note
-from service.api.context import Operator, Running, Viewer
+from service.api.context import (
+    DEFAULT_WAIT,
+    ExpectedHead,
+    Operator,
+    Running,
+    Viewer,
+    Wait,
+    json_body,
+)
 from service.api.schemas import EditAnswer, RollbackBody, edit_report
 from service.api.status import status_document
-from service.errors import NotReady, RequestInvalid
+from service.errors import NotReady
 from service.publishing import Published
 
 __all__ = ["router"]
 
-_DEFAULT_WAIT = 10.0  # seconds for this replica to run what was published
-
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=AuditedRoute)
 
-Wait = Annotated[float, Query(ge=0, le=300, allow_inf_nan=False)]
-ExpectedHead = Annotated[int | None, Query(ge=0)]
 _MANIFEST_BODY = {
     "requestBody": {
         "required": True,
@@ -43,13 +46,7 @@ async def _raw_body(request: Request) -> bytes:
 
 
 async def _rollback_body(request: Request) -> RollbackBody:
-    # Parsed here, not by FastAPI, which would look at the body before the token.
-    try:
-        return RollbackBody.model_validate_json(await request.body())
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
-        raise RequestInvalid(f"the body is not {{'to': N}}: {first['msg']}", param=param) from None
+    return await json_body(request, RollbackBody, shape="{'to': N}")
 
 
 @router.post("/edits", status_code=201, openapi_extra=_MANIFEST_BODY)
@@ -60,7 +57,7 @@ def publish_edit(
     request: Request,
     runtime: Running,
     dry_run: bool = False,
-    wait: Wait = _DEFAULT_WAIT,
+    wait: Wait = DEFAULT_WAIT,
     expected_head: ExpectedHead = None,
 ) -> Response:
     """Compute a manifest's edit; unless it is a dry run, publish and activate it."""
@@ -100,7 +97,7 @@ def remove_edit(
     request: Request,
     runtime: Running,
     name: Annotated[str, Query(min_length=1, max_length=63)],
-    wait: Wait = _DEFAULT_WAIT,
+    wait: Wait = DEFAULT_WAIT,
     expected_head: ExpectedHead = None,
 ) -> Response:
     """Publish and activate a revision without that edit."""
@@ -131,7 +128,7 @@ def roll_back(
     body: Annotated[RollbackBody, Depends(_rollback_body)],
     request: Request,
     runtime: Running,
-    wait: Wait = _DEFAULT_WAIT,
+    wait: Wait = DEFAULT_WAIT,
 ) -> Response:
     """Publish and activate a new revision with the content of an old one."""
     note(request, target=f"revision {body.to}", reason=body.reason)
