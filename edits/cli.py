@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edits.audit import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
@@ -30,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(trace)
 app.command()(export)
 app.command()(attack)
+app.add_typer(audit, name="audit")
 
 DEMO_MODEL = "models/demo"
 DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"

@@ -1,8 +1,11 @@
 """The revision store: revision log, head, replicas and audit chain in one SQL schema."""
 
 from edits.store.records import (
+    Anchor,
     AuditEntry,
     AuditEvent,
+    AuditVerdict,
+    BrokenLink,
     ReplicaReport,
     Revision,
     RevisionRecord,
@@ -11,8 +14,11 @@ from edits.store.store import ANY_HEAD, ExpectedHead, RevisionStore
 
 __all__ = [
     "ANY_HEAD",
+    "Anchor",
     "AuditEntry",
     "AuditEvent",
+    "AuditVerdict",
+    "BrokenLink",
     "ExpectedHead",
     "ReplicaReport",
     "Revision",

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from edits.manifests import parse_manifest
-from edits.store import AuditEntry, RevisionRecord
+from edits.store import Anchor, RevisionRecord
 from service.api.audited import AuditedRoute, note
 from service.api.context import (
     DEFAULT_WAIT,
@@ -23,7 +23,7 @@ from service.api.context import (
 )
 from service.api.schemas import EditAnswer, RollbackBody, edit_report
 from service.api.status import status_document
-from service.errors import NotReady
+from service.errors import NotReady, RequestInvalid
 from service.publishing import Published
 
 __all__ = ["router"]
@@ -153,7 +153,22 @@ def read_audit(
     before: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
     """Who did what, when, with what result; newest first."""
-    return {"events": [_event(entry) for entry in runtime.store.audit(limit, before)]}
+    return {"events": [entry.document() for entry in runtime.store.audit(limit, before)]}
+
+
+@router.get("/audit/verify")
+def verify_audit(
+    *,
+    _caller: Viewer,
+    runtime: Running,
+    expect: Annotated[list[str] | None, Query(max_length=100)] = None,
+) -> dict[str, Any]:
+    """Whether the audit log is as it was recorded, or else its first broken entry."""
+    try:
+        anchors = [Anchor.parse(text) for text in expect or ()]
+    except ValueError as error:
+        raise RequestInvalid(str(error), param="expect") from None
+    return runtime.store.verify_audit(anchors).document()
 
 
 def _answer(
@@ -182,19 +197,4 @@ def _revision(revision: RevisionRecord) -> dict[str, Any]:
         "author": revision.author,
         "reason": revision.reason,
         "created_at": revision.created_at.isoformat(),
-    }
-
-
-def _event(entry: AuditEntry) -> dict[str, Any]:
-    event = entry.event
-    return {
-        "id": entry.id,
-        "at": entry.at.isoformat(),
-        "actor": event.actor,
-        "role": event.role,
-        "action": event.action,
-        "target": event.target,
-        "outcome": event.outcome,
-        "detail": event.detail,
-        "hash": entry.hash,
     }
