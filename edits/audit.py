@@ -56,12 +56,14 @@ def verify(
     with _existing(store) as log:
         verdict = log.verify_audit(anchors)
     broken = verdict.broken
-    row = {"holds": broken is None, "entries": verdict.last.entry, "last": str(verdict.last)}
+    row: dict[str, object] = {"holds": broken is None, "entries": verdict.last.entry}
     if broken is not None:
         row = {"first broken entry": broken.entry, "kind": broken.kind, "reason": broken.reason}
     show(verdict.document(), as_json, rows_table("audit log", [row]))
     if broken is not None:
         raise typer.Exit(1)
+    if not as_json and verdict.last.entry:
+        typer.echo(f"last entry: {verdict.last}")  # outside the table, which would cut the hash
 
 
 def _existing(url: str) -> RevisionStore:

@@ -121,15 +121,15 @@ class BrokenLink:
 class AuditVerdict:
     """How far the audit chain holds, and where it is broken; None: nowhere."""
 
-    last: Anchor  # the last entry up to which all hold; number 0 when none does
+    last: Anchor  # the entry up to which every link holds; number 0 when none does
     broken: BrokenLink | None
 
     def document(self) -> dict[str, object]:
-        """The verdict as plain values; `last` is an anchor to note elsewhere, None before any."""
+        """The verdict as plain values; `last`, of a chain that holds, is an anchor to note."""
         return {
             "holds": self.broken is None,
-            "entries": self.last.entry,  # that hold
-            "last": str(self.last) if self.last.entry else None,
+            "entries": self.last.entry,  # up to the broken one, where there is one
+            "last": str(self.last) if self.last.entry and self.broken is None else None,
             "broken": None if self.broken is None else asdict(self.broken),
         }
 

@@ -46,6 +46,7 @@ def test_a_chain_that_holds_is_exit_code_zero_and_gives_an_anchor(file):
     code, verdict = documents(file, "verify")
     assert (code, verdict["holds"], verdict["entries"], verdict["broken"]) == (0, True, 3, None)
     assert documents(file, "verify", "--expect", verdict["last"])[0] == 0
+    assert verdict["last"] in invoke("verify", "--store", f"sqlite:///{file}").stdout
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def test_a_broken_chain_is_exit_code_one_and_the_first_entry(file, statement, en
     tamper(file, statement)
     code, verdict = documents(file, "verify")
     assert (code, verdict["holds"], verdict["entries"]) == (1, False, 1)
+    assert verdict["last"] is None, "what may be wrong is no anchor"
     assert (verdict["broken"]["entry"], verdict["broken"]["kind"]) == (entry, kind)
     shown = invoke("verify", "--store", f"sqlite:///{file}")
     assert shown.exit_code == 1
