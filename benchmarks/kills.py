@@ -84,7 +84,7 @@ def faults(url: str, told: dict[str, int]) -> list[str]:
                 found.append(f"revision {number} is not the set that was published")
         if head and store.head() is None:
             found.append("the head cannot be read")
-        if (broken := store.verify_audit()) is not None:
+        if (broken := store.verify_audit().broken) is not None:
             found.append(f"the audit chain breaks at {broken}")
         newest = store.audit(limit=1)
         if (newest[0].id if newest else 0) < told.get("audit", 0):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edits.audit import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
@@ -30,6 +31,7 @@ app.command()(export)
 app.command()(attack)
 for _command in (publish, activate, rollback, status):
     app.command()(_command)
+app.add_typer(audit, name="audit")
 
 DEMO_MODEL = "models/demo"
 

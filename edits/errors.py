@@ -18,6 +18,7 @@ QuickFixError
 └── StoreError
     ├── RevisionNotFound     no revision with that number
     ├── EditNotFound         the head has no edit with that name
+    ├── PolicyNotFound       the head has no policy with that name
     ├── EditConflict         same name, and the version does not allow the change
     ├── HeadMoved            the head is not the one the caller expected
     ├── StoreUnavailable     the database cannot be opened or reached
@@ -100,6 +101,10 @@ class RevisionNotFound(StoreError):
 
 class EditNotFound(StoreError):
     """The set has no edit with that name."""
+
+
+class PolicyNotFound(StoreError):
+    """The set has no policy with that name."""
 
 
 class EditConflict(StoreError):

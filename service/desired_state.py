@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
-from edits.manifests import ConceptEdit, RevisionContent, load_directory
+from edits.manifests import ConceptEdit, ManifestSet, RevisionContent, load_directory
 from edits.publication import Gatekeeper
 from edits.store import Revision, RevisionStore
 from service import metrics
@@ -70,8 +70,8 @@ class DesiredState:
             seen = _files_fingerprint(self._folder)
             if seen == self._settled:
                 return
-            edits = load_directory(self._folder)
-            self._publish(edits)
+            wanted = load_directory(self._folder)
+            self._publish(wanted)
         except (ManifestInvalid, EditRefused) as error:
             # The same bytes stay wrong: look again when they change.
             self._settled = seen
@@ -83,15 +83,15 @@ class DesiredState:
         else:
             self._settled = seen
             self._status = DirectoryStatus(
-                edits=tuple(edit.metadata.name for edit in edits), last_sync_at=self._clock()
+                edits=tuple(edit.metadata.name for edit in wanted.edits), last_sync_at=self._clock()
             )
             metrics.DIRECTORY_SYNCS.labels("ok").inc()
 
-    def _publish(self, edits: tuple[ConceptEdit, ...]) -> None:
+    def _publish(self, wanted: ManifestSet) -> None:
         head = self._store.head()
         if head is not None:
-            _refuse_changed_without_new_version(edits, head)
-        content = self._admitted(edits, RevisionContent() if head is None else head.content)
+            _refuse_changed_without_new_version(wanted.edits, head)
+        content = self._admitted(wanted, RevisionContent() if head is None else head.content)
         if head is not None and head.digest == content.digest():
             return
         self._builder.build(content)  # what this model cannot carry is never published
@@ -101,15 +101,16 @@ class DesiredState:
             reason="edits directory changed",
             expected_head=None if head is None else head.number,
         )
-        _log.info("published revision=%d edits=%d", revision.number, len(edits))
+        _log.info("published revision=%d edits=%d", revision.number, len(wanted.edits))
 
-    def _admitted(
-        self, edits: tuple[ConceptEdit, ...], published: RevisionContent
-    ) -> RevisionContent:
+    def _admitted(self, wanted: ManifestSet, published: RevisionContent) -> RevisionContent:
         """The directory's set; what is new in it has passed the gate beside the rest of it.
 
         An edit that is published already keeps what was chosen for it.
         """
+        edits = wanted.edits
+        # Before the gate, which takes its time: may there be such policies over such edits?
+        RevisionContent(edits, wanted.policies)
         before = {edit.name: edit for edit in published.edits}
         kept = tuple(edit for edit in edits if before.get(edit.name) == edit)
         names = {edit.name for edit in kept}
@@ -119,7 +120,12 @@ class DesiredState:
         for edit in edits:
             if edit.name not in names:
                 content = self._gatekeeper.admit(content, edit).content
-        return replace(content, fingerprint=self._builder.fingerprint if edits else "")
+        # Last: the gate examines an edit beside all the others, whatever `default` is to be.
+        return replace(
+            content,
+            policies={**content.policies, **wanted.policies},
+            fingerprint=self._builder.fingerprint if edits else "",
+        )
 
     def _failed(self, error: Exception) -> None:
         problem = describe(error)

@@ -3,9 +3,11 @@
 QuickFixError (edits.errors)
 ├── SettingsInvalid      a variable is unknown or out of range; only at start
 ├── TokensInvalid        the tokens file cannot be read or breaks its schema; only at start
+├── ApiKeysInvalid       the API keys file, likewise
 ├── RequestInvalid       a generation request that this model cannot serve
 ├── PolicyUnknown        the active revision has no policy of that name
-├── Unauthenticated      no token, or a token that is not known
+├── PolicyForbidden      the API key does not allow that policy
+├── Unauthenticated      no token or API key, or one that is not known
 ├── Forbidden            a known token whose role does not allow the call
 ├── DirectoryOwnsEdits   admin writes while a directory is the desired state
 ├── TraceRunning         another trace runs; only one does at a time
@@ -35,6 +37,10 @@ class TokensInvalid(QuickFixError):
     """The tokens file cannot be read or breaks its schema."""
 
 
+class ApiKeysInvalid(QuickFixError):
+    """The API keys file cannot be read or breaks its schema."""
+
+
 class RequestInvalid(QuickFixError):
     """The request is well formed, but this model cannot serve it."""
 
@@ -43,8 +49,12 @@ class PolicyUnknown(QuickFixError):
     """The active revision has no policy of that name."""
 
 
+class PolicyForbidden(QuickFixError):
+    """The API key is known and does not allow the policy."""
+
+
 class Unauthenticated(QuickFixError):
-    """No bearer token, or one that is not known."""
+    """No bearer token or API key, or one that is not known."""
 
 
 class Forbidden(QuickFixError):
@@ -118,6 +128,7 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.TraceError: (422, "trace_error"),
     library.RevisionNotFound: (404, "revision_not_found"),
     library.EditNotFound: (404, "edit_not_found"),
+    library.PolicyNotFound: (404, "policy_not_found"),
     library.EditConflict: (409, "edit_conflict"),
     library.HeadMoved: (409, "head_moved"),
     library.StoreUnavailable: (503, "store_unavailable"),
@@ -125,6 +136,7 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.StoreError: (503, "store_error"),
     RequestInvalid: (400, "invalid_request"),
     PolicyUnknown: (400, "policy_unknown"),
+    PolicyForbidden: (403, "policy_forbidden"),
     Unauthenticated: (401, "unauthenticated"),
     Forbidden: (403, "forbidden"),
     DirectoryOwnsEdits: (409, "directory_owns_edits"),

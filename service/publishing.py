@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from edits.errors import HeadMoved
 from edits.evaluation.gate import GateReport
@@ -46,6 +47,16 @@ class Published:
     gate: GateReport | None  # None: nothing was added
     fence: Fence | None  # None: only this replica was waited for
     activation_seconds: float  # from the call of the store to the reference assignment
+
+    @property
+    def late(self) -> bool:
+        """It is the head, and some replica may still answer with something older."""
+        return self.fence is not None and not self.fence.closed
+
+    @property
+    def fence_document(self) -> dict[str, Any] | None:
+        """The fence as an answer shows it: who is in the way; the caller may ask again."""
+        return None if self.fence is None else self.fence.document()
 
 
 class Publisher:
@@ -103,6 +114,37 @@ class Publisher:
             lambda content: (content.without_edit(name), None),
             author=author,
             reason=f"withdraw {name}",
+            expected_head=expected_head,
+            delivery=delivery,
+        )
+
+    def define_policy(
+        self,
+        name: str,
+        edits: tuple[str, ...],
+        *,
+        author: str,
+        reason: str,
+        expected_head: int | None,
+        delivery: Delivery,
+    ) -> Published:
+        """Publish the head's set with that policy. Raises ManifestInvalid, else as `remove`."""
+        return self._change(
+            lambda content: (content.with_policy(name, edits), None),
+            author=author,
+            reason=reason or f"policy {name}",
+            expected_head=expected_head,
+            delivery=delivery,
+        )
+
+    def remove_policy(
+        self, name: str, *, author: str, expected_head: int | None, delivery: Delivery
+    ) -> Published:
+        """Publish the head's set without that policy. Raises PolicyNotFound, else as above."""
+        return self._change(
+            lambda content: (content.without_policy(name), None),
+            author=author,
+            reason=f"take out policy {name}",
             expected_head=expected_head,
             delivery=delivery,
         )

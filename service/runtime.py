@@ -11,6 +11,7 @@ from edits.manifests import RevisionContent
 from edits.publication import Gatekeeper
 from edits.store import RevisionStore
 from service.activation import Activator
+from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.desired_state import DesiredState
 from service.generation.decode import Decoder
@@ -48,13 +49,15 @@ class Runtime:
     trace_check: TraceCheck
     traces: TraceJobs
     tokens: Tokens
+    api_keys: FileApiKeys | None  # None: the public routes need no key
 
     @classmethod
     def start(cls, settings: Settings) -> Self:
         """Load the model, open the store, activate the head, start the threads.
 
-        Raises ModelLoadError, StoreUnavailable or TokensInvalid. A head that cannot be activated
-        is no error: the replica starts, says why it is not ready, and tries again.
+        Raises ModelLoadError, StoreUnavailable, TokensInvalid or ApiKeysInvalid. A head that
+        cannot be activated is no error: the replica starts, says why it is not ready, and tries
+        again.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         tokens: Tokens = (
@@ -62,6 +65,8 @@ class Runtime:
             if settings.tokens_file is not None
             else GeneratedToken(settings.state_dir)
         )
+        keys_file = settings.api_keys_file
+        api_keys = None if keys_file is None else FileApiKeys(keys_file)
         model = ServedModel.load(settings)
         pipeline = model.pipeline
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
@@ -135,6 +140,7 @@ class Runtime:
             trace_check=trace_check,
             traces=traces,
             tokens=tokens,
+            api_keys=api_keys,
         )
 
     @property

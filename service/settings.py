@@ -51,6 +51,9 @@ class Settings(BaseModel):
         None, description="A directory of manifests that is the desired state."
     )
     tokens_file: Path | None = Field(None, description="YAML file of hashed admin tokens.")
+    api_keys_file: Path | None = Field(
+        None, description="YAML file of hashed API keys and the policies that they allow."
+    )
     max_queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait.")
     poll_seconds: float = Field(
         1.0, ge=0.05, le=3600, allow_inf_nan=False, description="How often the head is read."

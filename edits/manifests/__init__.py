@@ -2,7 +2,7 @@
 
 from edits.manifests.canonical import canonical_bytes, canonical_json, digest
 from edits.manifests.catalog import catalog, catalog_entry
-from edits.manifests.directory import load_directory
+from edits.manifests.directory import ManifestSet, load_directory
 from edits.manifests.parse import load_manifest, parse_manifest
 from edits.manifests.revision import DEFAULT_POLICY, RevisionContent
 from edits.manifests.schema import Accept, Choice, ConceptEdit, Metadata, Method, Spec
@@ -12,6 +12,7 @@ __all__ = [
     "Accept",
     "Choice",
     "ConceptEdit",
+    "ManifestSet",
     "Metadata",
     "Method",
     "RevisionContent",

@@ -2,16 +2,19 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from edits.errors import ManifestInvalid
+from edits.manifests import policies
 from edits.manifests.document import MAX_BYTES, dotted, read_document
 from edits.manifests.schema import Accept, ConceptEdit, Metadata, Method, Spec
+
+Value = TypeVar("Value")
 
 _MODELS: dict[tuple[str | int, ...], type[BaseModel]] = {
     (): ConceptEdit,
@@ -60,11 +63,25 @@ def parse_manifest(body: bytes | str | Mapping[str, object]) -> ConceptEdit:
 
 def load_manifest(path: Path | str) -> ConceptEdit:
     """The concept edit in a file. Raises ManifestInvalid naming the file, or OSError."""
-    file = Path(path)
+    return _load(Path(path), parse_manifest)
+
+
+def load_file(path: Path) -> ConceptEdit | dict[str, tuple[str, ...]]:
+    """The concept edit, or the policies, in a file of a directory. Raises as `load_manifest`."""
+
+    def parse(body: bytes) -> ConceptEdit | dict[str, tuple[str, ...]]:
+        document = read_document(body)
+        is_policies = document.get("kind") == policies.KIND
+        return policies.read_policies(document) if is_policies else parse_manifest(document)
+
+    return _load(path, parse)
+
+
+def _load(file: Path, parse: Callable[[bytes], Value]) -> Value:
     with file.open("rb") as stream:
         body = stream.read(MAX_BYTES + 1)
     try:
-        return parse_manifest(body)
+        return parse(body)
     except ManifestInvalid as error:
         raise ManifestInvalid(f"{file.name}: {error.message}", param=error.param) from None
 

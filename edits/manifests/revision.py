@@ -13,7 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edits.errors import EditConflict, EditNotFound, FingerprintMismatch, ManifestInvalid
+from edits.errors import (
+    EditConflict,
+    EditNotFound,
+    FingerprintMismatch,
+    ManifestInvalid,
+    PolicyNotFound,
+)
 from edits.manifests.canonical import canonical_json, digest
 from edits.manifests.parse import parse_manifest
 from edits.manifests.schema import Choice, ConceptEdit
@@ -159,6 +165,21 @@ class RevisionContent:
             },
             choices={kept: choice for kept, choice in self.choices.items() if kept != name},
         )
+
+    def with_policy(self, name: str, edits: tuple[str, ...]) -> "RevisionContent":
+        """This content with that policy, in place of one of the same name."""
+        return replace(self, policies={**self.policies, name: edits})
+
+    def without_policy(self, name: str) -> "RevisionContent":
+        """This content without that policy. Raises PolicyNotFound; ManifestInvalid for default."""
+        if name == DEFAULT_POLICY:
+            raise ManifestInvalid(
+                f"the policy {name!r} always exists; define it anew instead", param="name"
+            )
+        if name not in self.policies:
+            known = ", ".join(self.policies)
+            raise PolicyNotFound(f"no policy {name!r:.80} is there; known: {known}", param="name")
+        return replace(self, policies={n: kept for n, kept in self.policies.items() if n != name})
 
     def canonical_bytes(self) -> bytes:
         """The bytes that are stored, signed and digested."""

@@ -2,8 +2,11 @@
 
 from edits.store.fleet import HEARTBEAT_SECONDS, Fence, Laggard, standing
 from edits.store.records import (
+    Anchor,
     AuditEntry,
     AuditEvent,
+    AuditVerdict,
+    BrokenLink,
     HeadPointer,
     ReplicaReport,
     Revision,
@@ -15,8 +18,11 @@ from edits.store.watch import HeadWatch
 __all__ = [
     "ANY_HEAD",
     "HEARTBEAT_SECONDS",
+    "Anchor",
     "AuditEntry",
     "AuditEvent",
+    "AuditVerdict",
+    "BrokenLink",
     "ExpectedHead",
     "Fence",
     "HeadPointer",

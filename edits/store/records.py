@@ -1,9 +1,13 @@
 """What goes into the store and comes out of it, as frozen values."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Literal, Self
 
 from edits.manifests import RevisionContent
+
+_ANCHOR = re.compile(r"([1-9][0-9]{0,17}):(sha256:[0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,73 @@ class AuditEntry:
     event: AuditEvent
     previous_hash: str
     hash: str
+
+    def document(self) -> dict[str, object]:
+        """The entry as plain values."""
+        event = self.event
+        return {
+            "id": self.id,
+            "at": self.at.isoformat(),
+            "actor": event.actor,
+            "role": event.role,
+            "action": event.action,
+            "target": event.target,
+            "outcome": event.outcome,
+            "detail": event.detail,
+            "hash": self.hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A place in the audit chain, to be noted outside the database: an entry and its hash."""
+
+    entry: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.entry}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What `str` wrote, `12:sha256:...`. Raises ValueError."""
+        match = _ANCHOR.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text!r:.100} is no anchor; write it as ID:HASH, as 12:sha256: and 64 digits"
+            )
+        return cls(int(match[1]), match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLink:
+    """The first entry of the audit chain that is not as it was recorded, and what shows it.
+
+    `altered`: its fields do not fit its hash. `missing`: it is gone from the middle. `inserted`:
+    it was never recorded. `replaced`: it fits its hash, and not its neighbours, the recorded end
+    or an anchor. `cut_off`: it and all after it are gone.
+    """
+
+    entry: int
+    kind: Literal["altered", "missing", "inserted", "replaced", "cut_off"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """How far the audit chain holds, and where it is broken; None: nowhere."""
+
+    last: Anchor  # the entry up to which every link holds; number 0 when none does
+    broken: BrokenLink | None
+
+    def document(self) -> dict[str, object]:
+        """The verdict as plain values; `last`, of a chain that holds, is an anchor to note."""
+        return {
+            "holds": self.broken is None,
+            "entries": self.last.entry,  # up to the broken one, where there is one
+            "last": str(self.last) if self.last.entry and self.broken is None else None,
+            "broken": None if self.broken is None else asdict(self.broken),
+        }
 
 
 def storable(text: str) -> str:

@@ -1,6 +1,6 @@
 """The revision store: the log that all replicas follow, and the record of who changed it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, Literal, Self
@@ -13,8 +13,10 @@ from edits.store import audit, fleet, log, replicas
 from edits.store.database import Database
 from edits.store.migrate import migrate
 from edits.store.records import (
+    Anchor,
     AuditEntry,
     AuditEvent,
+    AuditVerdict,
     HeadPointer,
     ReplicaReport,
     Revision,
@@ -229,10 +231,10 @@ class RevisionStore:
         with self._database.read() as connection:
             return audit.entries(connection, limit, before)
 
-    def verify_audit(self) -> int | None:
-        """None when the whole audit chain holds, or else the id of its first broken entry."""
+    def verify_audit(self, expect: Collection[Anchor] = ()) -> AuditVerdict:
+        """Whether the whole audit chain holds, with what was noted of it elsewhere."""
         with self._database.read() as connection:
-            return audit.first_broken(connection)
+            return audit.verify(connection, expect)
 
 
 def _check(expected: ExpectedHead, actual: int | None) -> None:

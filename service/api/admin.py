@@ -4,35 +4,31 @@ Every route is a plain function, so that it runs off the event loop; every call,
 too, ends in the store's audit log.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
 from edits.manifests import parse_manifest
-from edits.store import AuditEntry, RevisionRecord
+from edits.store import Anchor, RevisionRecord
 from service.api.audited import AuditedRoute, note
-from service.api.context import Operator, Running, Viewer
+from service.api.context import (
+    ExpectedHead,
+    HowDelivered,
+    Operator,
+    Running,
+    Viewer,
+    json_body,
+)
 from service.api.schemas import EditAnswer, RollbackBody, edit_report
 from service.api.status import status_document
 from service.errors import NotReady, RequestInvalid
-from service.publishing import Delivery, Published
+from service.publishing import Published
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=AuditedRoute)
 
-
-def _delivery(
-    wait: Annotated[float | None, Query(ge=0, le=300, allow_inf_nan=False)] = None,
-    urgency: Annotated[Literal["normal", "immediate"], Query()] = "normal",
-) -> Delivery:
-    return Delivery(fence_seconds=wait, urgent=urgency == "immediate")
-
-
-HowDelivered = Annotated[Delivery, Depends(_delivery)]
-ExpectedHead = Annotated[int | None, Query(ge=0)]
 _MANIFEST_BODY = {
     "requestBody": {
         "required": True,
@@ -49,13 +45,7 @@ async def _raw_body(request: Request) -> bytes:
 
 
 async def _rollback_body(request: Request) -> RollbackBody:
-    # Parsed here, not by FastAPI, which would look at the body before the token.
-    try:
-        return RollbackBody.model_validate_json(await request.body())
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
-        raise RequestInvalid(f"the body is not {{'to': N}}: {first['msg']}", param=param) from None
+    return await json_body(request, RollbackBody, shape="{'to': N}")
 
 
 @router.post("/edits", status_code=201, openapi_extra=_MANIFEST_BODY)
@@ -162,7 +152,22 @@ def read_audit(
     before: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
     """Who did what, when, with what result; newest first."""
-    return {"events": [_event(entry) for entry in runtime.store.audit(limit, before)]}
+    return {"events": [entry.document() for entry in runtime.store.audit(limit, before)]}
+
+
+@router.get("/audit/verify")
+def verify_audit(
+    *,
+    _caller: Viewer,
+    runtime: Running,
+    expect: Annotated[list[str] | None, Query(max_length=100)] = None,
+) -> dict[str, Any]:
+    """Whether the audit log is as it was recorded, or else its first broken entry."""
+    try:
+        anchors = [Anchor.parse(text) for text in expect or ()]
+    except ValueError as error:
+        raise RequestInvalid(str(error), param="expect") from None
+    return runtime.store.verify_audit(anchors).document()
 
 
 def _answer(
@@ -179,11 +184,9 @@ def _answer(
         name=name,
         report=report,
         activation_ms=round(published.activation_seconds * 1000, 3),
-        fence=None if published.fence is None else published.fence.document(),
+        fence=published.fence_document,
     )
-    # Published all the same: the answer names who lags, and the caller may ask the status again.
-    late = published.fence is not None and not published.fence.closed
-    return JSONResponse(answer.model_dump(exclude_none=True), 202 if late else status)
+    return JSONResponse(answer.model_dump(exclude_none=True), 202 if published.late else status)
 
 
 def _revision(revision: RevisionRecord) -> dict[str, Any]:
@@ -194,19 +197,4 @@ def _revision(revision: RevisionRecord) -> dict[str, Any]:
         "author": revision.author,
         "reason": revision.reason,
         "created_at": revision.created_at.isoformat(),
-    }
-
-
-def _event(entry: AuditEntry) -> dict[str, Any]:
-    event = entry.event
-    return {
-        "id": entry.id,
-        "at": entry.at.isoformat(),
-        "actor": event.actor,
-        "role": event.role,
-        "action": event.action,
-        "target": event.target,
-        "outcome": event.outcome,
-        "detail": event.detail,
-        "hash": entry.hash,
     }

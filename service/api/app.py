@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from edits.errors import QuickFixError
-from service.api import admin, public, traces
+from service.api import admin, policies, public, traces
 from service.api.edge import Edge
 from service.errors import Problem, describe, wire_body
 
@@ -31,6 +31,7 @@ def create_api() -> tuple[FastAPI, ASGIApp]:
     )
     api.include_router(public.router)
     api.include_router(admin.router)
+    api.include_router(policies.router)
     api.include_router(traces.router)
     api.add_api_route("/", _to_docs, include_in_schema=False)
     api.add_exception_handler(RequestValidationError, _invalid_body)

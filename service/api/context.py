@@ -1,13 +1,29 @@
 """What every route may ask of the app: the running service, and who calls."""
 
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ValidationError
 
+from service.api.api_keys import ApiKey
 from service.api.auth import Principal, authenticate
+from service.errors import RequestInvalid
+from service.publishing import Delivery
 from service.runtime import Runtime
 
-__all__ = ["Operator", "Running", "Viewer", "request_id_of", "runtime_of"]
+__all__ = [
+    "ExpectedHead",
+    "HowDelivered",
+    "Key",
+    "Operator",
+    "Running",
+    "Viewer",
+    "json_body",
+    "request_id_of",
+    "runtime_of",
+]
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -20,6 +36,19 @@ def request_id_of(request: Request) -> str:
     """The id that the edge gave the request."""
     identity: str = request.state.request_id
     return identity
+
+
+async def json_body(request: Request, model: type[Body], *, shape: str) -> Body:
+    """The body as a value, where FastAPI's own parsing would look at it before the token.
+
+    Raises RequestInvalid.
+    """
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        raise RequestInvalid(f"the body is not {shape}: {first['msg']}", param=param) from None
 
 
 def _caller(request: Request) -> Principal:
@@ -40,6 +69,23 @@ def _operator(request: Request) -> Principal:
     return principal
 
 
+def _api_key(request: Request) -> ApiKey | None:
+    key: ApiKey | None = request.state.api_key
+    return key
+
+
+def _delivery(
+    wait: Annotated[float | None, Query(ge=0, le=300, allow_inf_nan=False)] = None,
+    urgency: Annotated[Literal["normal", "immediate"], Query()] = "normal",
+) -> Delivery:
+    return Delivery(fence_seconds=wait, urgent=urgency == "immediate")
+
+
 Running = Annotated[Runtime, Depends(runtime_of)]
 Viewer = Annotated[Principal, Depends(_viewer)]
 Operator = Annotated[Principal, Depends(_operator)]
+Key = Annotated[ApiKey | None, Depends(_api_key)]  # on routes that ask for one
+
+# How a write reaches the fleet; the head that it is based on.
+HowDelivered = Annotated[Delivery, Depends(_delivery)]
+ExpectedHead = Annotated[int | None, Query(ge=0)]

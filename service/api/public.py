@@ -1,4 +1,7 @@
-"""Routes without a token: OpenAI's images, BentoML's style of the same, and the model's card."""
+"""Routes of clients: OpenAI's images, BentoML's style of the same, and the model's card.
+
+They need an API key where the service has a file of them, and nothing where it has none.
+"""
 
 import asyncio
 import base64
@@ -14,7 +17,8 @@ from starlette.exceptions import HTTPException
 
 from edits.errors import QuickFixError
 from service import metrics
-from service.api.context import Running, request_id_of
+from service.api.api_keys import identify, policy_of
+from service.api.context import Key, Running, request_id_of, runtime_of
 from service.api.schemas import GenerateBody, ImageItem, ImagesAnswer, ImagesBody
 from service.errors import Cancelled, DeadlineExceeded, describe
 from service.generation.provenance import encode_image, stamp
@@ -27,7 +31,26 @@ __all__ = ["router"]
 _OUTCOMES = {429: "rejected", 503: "rejected", 499: "cancelled", 504: "cancelled"}
 
 
-class MeasuredRoute(APIRoute):
+class KeyedRoute(APIRoute):
+    """Asks for the API key before anything of the body is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler behind the key."""
+        handler = super().get_route_handler()
+
+        async def keyed(request: Request) -> Response:
+            keys = runtime_of(request).api_keys
+            request.state.api_key = None
+            if keys is not None:
+                given = request.headers.get("authorization")
+                # Off the event loop: it may read a file.
+                request.state.api_key = await run_in_threadpool(identify, keys, given)
+            return await handler(request)
+
+        return keyed
+
+
+class MeasuredRoute(KeyedRoute):
     """Counts and times every request by its outcome, refused ones too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -51,16 +74,17 @@ class MeasuredRoute(APIRoute):
         return measured
 
 
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=KeyedRoute)
 _measured = APIRouter(route_class=MeasuredRoute)
 
 
 @_measured.post("/v1/images/generations")
 async def generate_images(
-    body: ImagesBody, request: Request, response: Response, runtime: Running
+    body: ImagesBody, request: Request, response: Response, runtime: Running, key: Key
 ) -> ImagesAnswer:
     """OpenAI's Images request; image i of n is drawn from seed + i."""
-    wanted = body.request(runtime.model, images=body.n or 1)
+    policy = policy_of(key, body.policy)
+    wanted = body.request(runtime.model, policy=policy, images=body.n or 1)
     generated = await _draw(runtime, wanted, request)
     headers = stamp(generated, request_id_of(request))
     kind = body.output_format or "png"
@@ -82,9 +106,12 @@ async def generate_images(
 @_measured.post(
     "/generate", response_class=Response, responses={200: {"content": {"image/png": {}}}}
 )
-async def generate_png(body: GenerateBody, request: Request, runtime: Running) -> Response:
+async def generate_png(
+    body: GenerateBody, request: Request, runtime: Running, key: Key
+) -> Response:
     """JSON in, one PNG out."""
-    generated = await _draw(runtime, body.request(runtime.model), request)
+    wanted = body.request(runtime.model, policy=policy_of(key, body.policy))
+    generated = await _draw(runtime, wanted, request)
     headers = stamp(generated, request_id_of(request))
     png = await run_in_threadpool(encode_image, generated.images[0], "png", headers)
     headers["X-QuickFix-Seed"] = str(generated.request.seeds[0])

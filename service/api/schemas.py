@@ -18,6 +18,8 @@ __all__ = [
     "ImageItem",
     "ImagesAnswer",
     "ImagesBody",
+    "PolicyAnswer",
+    "PolicyBody",
     "RollbackBody",
     "TraceBody",
     "edit_report",
@@ -50,8 +52,8 @@ class GenerateBody(_Strict):
     policy: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     user: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
-    def request(self, model: ServedModel, *, images: int = 1) -> GenerationRequest:
-        """The same with this model's defaults; image i of n has seed + i.
+    def request(self, model: ServedModel, *, policy: str, images: int = 1) -> GenerationRequest:
+        """The same with this model's defaults, under `policy`; image i of n has seed + i.
 
         Raises RequestInvalid for a size that the model does not take.
         """
@@ -68,7 +70,7 @@ class GenerateBody(_Strict):
             ),
             width=width,
             height=height,
-            policy=self.policy or "default",
+            policy=policy,
         )
 
 
@@ -105,6 +107,25 @@ class RollbackBody(_Strict):
 
     to: Annotated[int, Field(ge=1, le=2**31 - 1)]
     reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class PolicyBody(_Strict):
+    """Body of `PUT /admin/policies`. Types only: what a policy may say is the revision's rule."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    edits: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=1000)]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class PolicyAnswer(_Strict):
+    """Answer of `PUT` and `DELETE /admin/policies`: the revision and all its policies."""
+
+    revision: int
+    digest: str
+    name: str
+    policies: dict[str, list[str]]
+    activation_ms: float
+    fence: dict[str, Any] | None = None
 
 
 Word = Annotated[str, Field(max_length=200)]

@@ -29,6 +29,10 @@ CONTRACT_ROUTES = {
     ("POST", "/admin/rollback"),
     ("GET", "/admin/status"),
     ("GET", "/admin/audit"),
+    ("GET", "/admin/audit/verify"),
+    ("GET", "/admin/policies"),
+    ("PUT", "/admin/policies"),
+    ("DELETE", "/admin/policies"),
     ("POST", "/admin/traces"),
     ("GET", "/admin/traces"),
     ("DELETE", "/admin/traces"),
@@ -200,4 +204,5 @@ def test_no_text_names_a_path_of_the_machine_it_was_written_on() -> None:
 def test_commands_page_lists_exactly_the_commands() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `quickfix (\w+)", page, flags=re.MULTILINE))
-    assert listed == {command.callback.__name__ for command in app.registered_commands}
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert listed == commands | {group.name for group in app.registered_groups}

@@ -14,7 +14,7 @@ FOLDER = resources.files("edits.manifests") / "catalog"
 def test_every_file_of_the_catalog_is_one_manifest_named_after_it():
     files = sorted(file.name for file in FOLDER.iterdir())
     assert files == [f"{edit.name}.yaml" for edit in catalog()]
-    assert catalog() == load_directory(str(FOLDER))
+    assert catalog() == load_directory(str(FOLDER)).edits
 
 
 def test_the_catalog_can_be_published_as_one_revision():

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from edits.errors import ManifestInvalid
-from edits.manifests import load_directory, load_manifest
+from edits.manifests import ManifestSet, load_directory, load_manifest
+from edits.manifests.parse import load_file
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def test_manifests_are_sorted_by_name_and_other_files_ignored(tmp_path, write):
     write(tmp_path / "deeper" / "4.yaml", "nested")
     (tmp_path / "README.md").write_text("not a manifest")
     (tmp_path / ".hidden.yaml").write_text("not a manifest")
-    assert names(load_directory(tmp_path)) == ["apple", "mango", "zebra"]
+    assert names(load_directory(tmp_path).edits) == ["apple", "mango", "zebra"]
 
 
 def test_an_empty_directory_is_the_empty_set(tmp_path):
-    assert load_directory(tmp_path) == ()
+    assert load_directory(tmp_path) == ManifestSet()
 
 
 def mount(volume, version, files, write):
@@ -52,9 +53,9 @@ def mount(volume, version, files, write):
 
 def test_a_configmap_mount_is_read_through_its_symlink_and_followed_after_a_swap(tmp_path, write):
     mount(tmp_path, "..v1", {"a.yaml": "one", "b.yaml": "two"}, write)
-    assert names(load_directory(tmp_path)) == ["one", "two"]
+    assert names(load_directory(tmp_path).edits) == ["one", "two"]
     mount(tmp_path, "..v2", {"a.yaml": "three"}, write)
-    assert names(load_directory(tmp_path)) == ["three"]
+    assert names(load_directory(tmp_path).edits) == ["three"]
 
 
 @pytest.mark.parametrize("last_read", ["a.yaml", "b.yaml"])
@@ -66,7 +67,7 @@ def test_a_swap_in_the_middle_of_reading_gives_the_new_set_whole(
     reads = []
 
     def load_and_swap(path):
-        edit = load_manifest(path)
+        edit = load_file(path)
         reads.append(edit.name)
         if path.parent.name == "..v1" and path.name == last_read:
             mount(tmp_path, "..v2", {"a.yaml": "new-a", "b.yaml": "new-b"}, write)
@@ -74,8 +75,8 @@ def test_a_swap_in_the_middle_of_reading_gives_the_new_set_whole(
                 file.unlink()
         return edit
 
-    monkeypatch.setattr("edits.manifests.directory.load_manifest", load_and_swap)
-    assert names(load_directory(tmp_path)) == ["new-a", "new-b"]
+    monkeypatch.setattr("edits.manifests.directory.load_file", load_and_swap)
+    assert names(load_directory(tmp_path).edits) == ["new-a", "new-b"]
     assert reads[0] == "old-a"
 
 
@@ -86,9 +87,9 @@ def test_a_volume_that_never_stands_still_is_refused(tmp_path, write, monkeypatc
     def load_and_swap(path):
         reads.append(path)
         mount(tmp_path, f"..v{len(reads)}", {"a.yaml": "a"}, write)
-        return load_manifest(path)
+        return load_file(path)
 
-    monkeypatch.setattr("edits.manifests.directory.load_manifest", load_and_swap)
+    monkeypatch.setattr("edits.manifests.directory.load_file", load_and_swap)
     with pytest.raises(ManifestInvalid, match="it changes while it is being read"):
         load_directory(tmp_path)
     assert len(reads) == 3
@@ -141,3 +142,43 @@ def test_a_file_over_the_size_limit_is_not_read_whole(tmp_path):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_manifest(tmp_path / "gone.yaml")
+
+
+HEADER = "apiVersion: quickfix/v1\nkind: Policies\n"
+
+
+def test_a_file_of_policies_stands_beside_the_manifests(tmp_path, write):
+    write(tmp_path / "a.yaml", "a")
+    (tmp_path / "policies.yaml").write_text(HEADER + "policies: {strict: [a], open: []}\n")
+    (tmp_path / "more.json").write_text(
+        json.dumps({"apiVersion": "quickfix/v1", "kind": "Policies", "policies": {"kids": ["a"]}})
+    )
+    found = load_directory(tmp_path)
+    assert names(found.edits) == ["a"]
+    assert found.policies == {"strict": ("a",), "open": (), "kids": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        ("kind: Policies\npolicies: {}\n", "apiVersion"),
+        (HEADER, "policies"),
+        (HEADER + "policies: [strict]\n", "policies"),
+        (HEADER + "policies: {strict: a}\n", "policies.strict"),
+        (HEADER + "policies: {strict: [1]}\n", "policies.strict"),
+        (HEADER + "policies: {}\nspec: {}\n", "spec"),
+    ],
+)
+def test_a_bad_file_of_policies_is_named_and_nothing_is_returned(tmp_path, write, text, param):
+    write(tmp_path / "a.yaml", "a")
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(ManifestInvalid, match=r"^p\.yaml: ") as refused:
+        load_directory(tmp_path)
+    assert refused.value.param == param
+
+
+def test_two_files_with_one_policy_name_are_both_named(tmp_path):
+    for name in ("p", "q"):
+        (tmp_path / f"{name}.yaml").write_text(HEADER + "policies: {strict: []}\n")
+    with pytest.raises(ManifestInvalid, match=r"q\.yaml: the policy 'strict' stands in p\.yaml"):
+        load_directory(tmp_path)

@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from edits.errors import EditConflict, EditNotFound, FingerprintMismatch, ManifestInvalid
+from edits.errors import (
+    EditConflict,
+    EditNotFound,
+    FingerprintMismatch,
+    ManifestInvalid,
+    PolicyNotFound,
+)
 from edits.manifests import Choice, RevisionContent, canonical_json, parse_manifest
 
 BASE = "sha256:" + "a" * 64
@@ -199,3 +205,20 @@ def test_what_was_chosen_for_an_edit_stays_beside_it_and_leaves_with_it():
     assert without.choices == {}
     assert b"choices" not in without.canonical_bytes()
     assert content.digest() != content.with_edit(edit("b", 2), choice).digest()
+
+
+def test_a_policy_is_defined_anew_and_taken_out_as_a_new_value():
+    content = RevisionContent((edit("a"), edit("b")))
+    strict = content.with_policy("strict", ("b", "a", "b")).with_policy("art", ("a",))
+    assert strict.policies == {"art": ("a",), "default": ("a", "b"), "strict": ("a", "b")}
+    assert strict.with_policy("strict", ()).policies["strict"] == ()
+    assert content.with_policy("default", ("a",)).policies == {"default": ("a",)}
+    assert strict.without_policy("strict").without_policy("art") == content
+
+
+def test_the_default_policy_and_an_unknown_one_cannot_be_taken_out():
+    content = RevisionContent((edit("a"),), {"strict": ("a",)})
+    with pytest.raises(ManifestInvalid, match="always exists"):
+        content.without_policy("default")
+    with pytest.raises(PolicyNotFound, match="no policy 'kids' is there; known: default, strict"):
+        content.without_policy("kids")

@@ -1,28 +1,48 @@
-"""Bearer tokens: hashed, rotated without a restart, and never more rights than their role."""
+"""Files of hashed secrets: rotated without a restart; and tokens that give no more than a role."""
 
-import hashlib
+import json
+import logging
+import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from service.api.api_keys import ApiKey, FileApiKeys, identify, policy_of
 from service.api.auth import FileTokens, GeneratedToken, Principal, authenticate
-from service.errors import Forbidden, TokensInvalid, Unauthenticated
-from service.settings import Settings
+from service.errors import (
+    ApiKeysInvalid,
+    Forbidden,
+    PolicyForbidden,
+    TokensInvalid,
+    Unauthenticated,
+)
 
-from .replica import Replica, manifest
+from .access import hashed, write_keys, write_tokens
 
 
-def write_tokens(path: Path, **tokens: tuple[str, str]) -> Path:
-    """`name=(role, token)`"""
-    entries = [
-        {"name": name, "role": role, "sha256": hashlib.sha256(token.encode()).hexdigest()}
-        for name, (role, token) in tokens.items()
-    ]
-    path.write_text(yaml.safe_dump({"tokens": entries}), encoding="utf-8")
-    return path
+class Kind:
+    """One of the two files: how it is written, read and asked."""
+
+    def __init__(self, *, keys: bool) -> None:
+        self.keys = keys
+        self.open = FileApiKeys if keys else FileTokens
+        self.invalid = ApiKeysInvalid if keys else TokensInvalid
+
+    def write(self, path: Path, name: str, secret: str) -> Path:
+        if self.keys:
+            return write_keys(path, **{name: (secret, ["default"])})
+        return write_tokens(path, **{name: ("viewer", secret)})
+
+    def name(self, file: Any, header: str | None) -> str:
+        return (identify if self.keys else authenticate)(file, header).name
+
+
+@pytest.fixture(params=[False, True], ids=["tokens", "keys"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return Kind(keys=request.param)
 
 
 def test_a_known_token_gives_its_name_and_role(tmp_path: Path) -> None:
@@ -33,13 +53,24 @@ def test_a_known_token_gives_its_name_and_role(tmp_path: Path) -> None:
     assert authenticate(tokens, "bearer see") == Principal("eye", "viewer")
 
 
+def test_a_known_key_gives_its_name_and_policies(tmp_path: Path) -> None:
+    keys = FileApiKeys(write_keys(tmp_path / "k.yaml", shop=("open", ["strict", "default"])))
+    assert identify(keys, "Bearer open") == ApiKey("shop", ("strict", "default"))
+
+
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic secret", "secret"]
 )
-def test_anything_else_is_refused(tmp_path: Path, header: str | None) -> None:
-    tokens = FileTokens(write_tokens(tmp_path / "t.yaml", ci=("operator", "secret")))
+def test_anything_else_is_refused(tmp_path: Path, kind: Kind, header: str | None) -> None:
+    file = kind.open(kind.write(tmp_path / "f.yaml", "ci", "secret"))
     with pytest.raises(Unauthenticated):
-        authenticate(tokens, header)
+        kind.name(file, header)
+
+
+def test_the_hash_itself_opens_nothing(tmp_path: Path, kind: Kind) -> None:
+    file = kind.open(kind.write(tmp_path / "f.yaml", "ci", "secret"))
+    with pytest.raises(Unauthenticated):
+        kind.name(file, f"Bearer {hashed('secret')}")
 
 
 def test_a_viewer_may_not_do_what_an_operator_may() -> None:
@@ -50,49 +81,150 @@ def test_a_viewer_may_not_do_what_an_operator_may() -> None:
         Principal("eye", "viewer").require("operator")
 
 
-def test_a_changed_file_counts_at_the_next_call(tmp_path: Path) -> None:
-    path = write_tokens(tmp_path / "t.yaml", ci=("operator", "old"))
-    tokens = FileTokens(path)
-    fresh = write_tokens(tmp_path / "fresh.yaml", ci=("operator", "new-token"))
-    fresh.replace(path)
-    assert authenticate(tokens, "Bearer new-token").name == "ci"
+def test_the_first_policy_of_a_key_is_the_one_of_a_request_that_names_none() -> None:
+    key = ApiKey("shop", ("strict", "default"))
+    assert policy_of(key, None) == "strict"
+    assert policy_of(key, "default") == "default"
+    with pytest.raises(PolicyForbidden, match=r"'shop' does not allow .*: strict, default") as no:
+        policy_of(key, "open")
+    assert no.value.param == "policy"
+
+
+def test_without_keys_every_policy_may_be_asked_for() -> None:
+    assert policy_of(None, None) == "default"
+    assert policy_of(None, "strict") == "strict"
+
+
+def test_a_changed_file_counts_at_the_next_call(tmp_path: Path, kind: Kind) -> None:
+    path = kind.write(tmp_path / "f.yaml", "ci", "old")
+    file = kind.open(path)
+    kind.write(tmp_path / "fresh.yaml", "ci", "new-secret").replace(path)
+    assert kind.name(file, "Bearer new-secret") == "ci"
     with pytest.raises(Unauthenticated):
-        authenticate(tokens, "Bearer old")
+        kind.name(file, "Bearer old")
 
 
-def test_a_file_that_turns_bad_leaves_the_last_good_tokens(tmp_path: Path) -> None:
-    path = write_tokens(tmp_path / "t.yaml", ci=("operator", "secret"))
-    tokens = FileTokens(path)
-    path.write_text("tokens: [", encoding="utf-8")
-    assert authenticate(tokens, "Bearer secret").name == "ci"
+def test_a_mounted_secret_is_followed_through_its_symlink(tmp_path: Path, kind: Kind) -> None:
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        kind.write(tmp_path / version / "f.yaml", "ci", version)
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "f.yaml").symlink_to("..data/f.yaml")
+    file = kind.open(tmp_path / "f.yaml")
+    assert kind.name(file, "Bearer one") == "ci"
+    (tmp_path / "swap").symlink_to("two")
+    (tmp_path / "swap").replace(tmp_path / "..data")
+    assert kind.name(file, "Bearer two") == "ci"
+    with pytest.raises(Unauthenticated):
+        kind.name(file, "Bearer one")
+
+
+def test_new_content_counts_although_date_and_size_are_those_of_the_old(
+    tmp_path: Path, kind: Kind
+) -> None:
+    path = kind.write(tmp_path / "f.yaml", "ci", "old")
+    before = path.stat()
+    file = kind.open(path)
+    kind.write(path, "ci", "new")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert kind.name(file, "Bearer new") == "ci"
+
+
+def test_a_file_that_turns_bad_leaves_the_last_good_one_and_says_so_once(
+    tmp_path: Path, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kind.write(tmp_path / "f.yaml", "ci", "secret")
+    file = kind.open(path)
+    good = path.read_text(encoding="utf-8")
+    bad = ["x: [", "[" * 100_000, "2026-99-99", "tokens: 1", "keys: 1", good + good[7:]]
+    for text in bad:
+        path.write_text(text, encoding="utf-8")
+        assert kind.name(file, "Bearer secret") == "ci"
+    path.write_bytes(b"\xff")
+    assert kind.name(file, "Bearer secret") == "ci"
     path.unlink()
-    assert authenticate(tokens, "Bearer secret").name == "ci"
+    caplog.clear()
+    with caplog.at_level(logging.ERROR, "quickfix.auth"):
+        for _ in range(3):
+            assert kind.name(file, "Bearer secret") == "ci"
+    (record,) = caplog.records
+    assert "cannot be read" in record.getMessage()
+    assert str(tmp_path) not in caplog.text
+    kind.write(path, "back", "secret")
+    assert kind.name(file, "Bearer secret") == "back"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "tokens: []",
-        "tokens: [{name: a, role: admin, sha256: " + "0" * 64 + "}]",
-        "tokens: [{name: a, role: viewer, sha256: short}]",
-        "tokens: [{name: a, role: viewer, token: plain}]",
-        "!!python/object/apply:os.system [id]",
-    ],
-)
-def test_a_bad_file_at_start_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "t.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(TokensInvalid):
-        FileTokens(path)
+def entry(**fields: Any) -> dict[str, Any]:
+    return {"name": "a", "role": "viewer", "sha256": "0" * 64} | fields
 
 
-def test_two_tokens_of_one_name_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "t.yaml"
-    entry = {"name": "ci", "role": "viewer", "sha256": "0" * 64}
-    path.write_text(yaml.safe_dump({"tokens": [entry, entry]}), encoding="utf-8")
-    with pytest.raises(TokensInvalid, match="one name"):
-        FileTokens(path)
+def key_entry(**fields: Any) -> dict[str, Any]:
+    return {"name": "a", "sha256": "0" * 64, "policies": ["default"]} | fields
+
+
+OTHER = {"sha256": "1" * 64}
+BAD_TOKENS: list[Any] = [
+    {"tokens": []},
+    {"tokens": [entry(role="admin")]},
+    {"tokens": [entry(sha256="short")]},
+    {"tokens": [entry(token="plain")]},
+    {"tokens": [entry(), entry(**OTHER)]},
+    {"tokens": [entry(), entry(name="b")]},
+    {"keys": [key_entry()]},
+]
+BAD_KEYS: list[Any] = [
+    {"keys": [key_entry(policies=[])]},
+    {"keys": [key_entry(policies=["Strict"])]},
+    {"keys": [key_entry(policies=["a", "a"])]},
+    {"keys": [key_entry(policies="default")]},
+    {"keys": [key_entry(role="viewer")]},
+    {"keys": [key_entry(), key_entry(**OTHER)]},
+    {"keys": [key_entry(), key_entry(name="b")]},
+    {"tokens": [entry()]},
+]
+NO_FILES = ["", "tokens: [", "!!python/object/apply:os.system [id]", "tokens: 2026-99-99"]
+
+
+@pytest.mark.parametrize("text", [*NO_FILES, *map(json.dumps, BAD_TOKENS)])
+def test_a_bad_tokens_file_at_start_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(TokensInvalid, match=r"^the tokens file"):
+        FileTokens(tmp_path / "f.yaml")
+
+
+@pytest.mark.parametrize("text", [*NO_FILES, *map(json.dumps, BAD_KEYS)])
+def test_a_bad_keys_file_at_start_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ApiKeysInvalid, match=r"^the API keys file"):
+        FileApiKeys(tmp_path / "f.yaml")
+
+
+def test_a_file_that_is_not_there_at_start_is_refused_without_its_path(
+    tmp_path: Path, kind: Kind
+) -> None:
+    with pytest.raises(kind.invalid, match=r"cannot be read: No such file") as refused:
+        kind.open(tmp_path / "gone.yaml")
+    assert str(tmp_path) not in refused.value.message
+
+
+def test_a_secret_that_was_written_in_place_of_its_hash_is_not_repeated(
+    tmp_path: Path, kind: Kind
+) -> None:
+    path = kind.write(tmp_path / "f.yaml", "ci", "x")
+    for text in (path.read_text().replace(hashed("x"), "my-secret"), "my-secret: ["):
+        path.write_text(text)
+        with pytest.raises(kind.invalid) as refused:
+            kind.open(path)
+        assert "my-secret" not in refused.value.message
+
+
+def test_an_empty_keys_file_locks_everybody_out(tmp_path: Path) -> None:
+    path = write_keys(tmp_path / "k.yaml", shop=("open", ["default"]))
+    keys = FileApiKeys(path)
+    path.write_text(yaml.safe_dump({"keys": []}))
+    with pytest.raises(Unauthenticated):
+        identify(keys, "Bearer open")
 
 
 def test_the_generated_token_is_for_its_own_user_only_and_new_at_every_start(
@@ -107,72 +239,3 @@ def test_the_generated_token_is_for_its_own_user_only_and_new_at_every_start(
     with pytest.raises(Unauthenticated):
         authenticate(second, f"Bearer {text}")
     assert [path.name for path in tmp_path.iterdir()] == ["operator.token"]
-
-
-ROUTES = [
-    ("POST", "/admin/edits", "operator"),
-    ("GET", "/admin/edits", "viewer"),
-    ("DELETE", "/admin/edits?name=nothing", "operator"),
-    ("GET", "/admin/revisions", "viewer"),
-    ("POST", "/admin/rollback", "operator"),
-    ("GET", "/admin/status", "viewer"),
-    ("GET", "/admin/audit", "viewer"),
-    ("POST", "/admin/traces", "operator"),
-    ("GET", "/admin/traces", "viewer"),
-    ("DELETE", "/admin/traces?id=nothing", "operator"),
-]
-
-
-@pytest.fixture
-def guarded(
-    settings: Settings, tmp_path: Path, start_replica: Callable[[Settings], Replica]
-) -> Replica:
-    path = write_tokens(tmp_path / "t.yaml", ci=("operator", "write"), eye=("viewer", "read"))
-    return start_replica(settings.model_copy(update={"tokens_file": path}))
-
-
-def test_every_admin_route_has_a_row_in_the_matrix(guarded: Replica) -> None:
-    paths = guarded.client.get("/openapi.json").json()["paths"]
-    there = {
-        (method.upper(), path)
-        for path, methods in paths.items()
-        if path.startswith("/admin")
-        for method in methods
-    }
-    assert there == {(method, path.partition("?")[0]) for method, path, _role in ROUTES}
-
-
-@pytest.mark.parametrize(("method", "path", "role"), ROUTES)
-def test_routes_ask_for_their_role_and_record_every_call(
-    guarded: Replica, method: str, path: str, role: str
-) -> None:
-    store = guarded.runtime.store
-    expected = {
-        None: (401, "unauthenticated", ""),
-        "wrong": (401, "unauthenticated", ""),
-        "read": (403 if role == "operator" else 200, None, "eye"),
-        "write": (None, None, "ci"),
-    }
-    for token, (status, kind, actor) in expected.items():
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        answer = guarded.client.request(method, path, headers=headers, content=b"{broken")
-        if status is not None:
-            assert answer.status_code == status
-        else:
-            assert answer.status_code not in (401, 403)
-        if kind is not None:
-            assert answer.json()["error"]["type"] == kind
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
-        newest = store.audit(1)[0].event
-        assert newest.actor == actor
-        assert (newest.outcome == "ok") == (answer.status_code == 200)
-    assert store.head_number() == 1  # nothing changed
-    assert store.verify_audit() is None
-
-
-def test_the_author_of_a_revision_is_the_tokens_name(guarded: Replica) -> None:
-    answer = guarded.client.post(
-        "/admin/edits", json=manifest(), headers={"Authorization": "Bearer write"}
-    )
-    assert answer.status_code == 201
-    assert guarded.runtime.store.revisions(1)[0].author == "ci"

@@ -167,8 +167,49 @@ def test_admin_writes_are_refused_with_the_reason(
     directory_settings: Settings, start_replica: Start
 ) -> None:
     replica = start_replica(directory_settings)
-    for answer in (replica.publish(manifest()), replica.remove("x"), replica.roll_back(1)):
+    put = replica.client.put(
+        "/admin/policies", json={"name": "strict", "edits": []}, headers=replica.operator
+    )
+    deleted = replica.client.delete("/admin/policies?name=strict", headers=replica.operator)
+    written = (replica.publish(manifest()), replica.remove("x"), replica.roll_back(1))
+    for answer in (*written, put, deleted):
         assert answer.status_code == 409
         assert answer.json()["error"]["type"] == "directory_owns_edits"
         assert "QUICKFIX_EDITS_DIR" in answer.json()["error"]["message"]
     assert replica.publish(manifest(), dry_run=True).status_code == 200
+
+
+def write_policies(folder: Path, **policies: list[str]) -> None:
+    body = {"apiVersion": "quickfix/v1", "kind": "Policies", "policies": policies}
+    (folder / "policies.json").write_text(json.dumps(body), encoding="utf-8")
+
+
+def test_policies_of_the_directory_come_change_and_go_with_their_file(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    write(folder, manifest(), manifest("remove-beer", concept="beer", anchor="juice"))
+    write_policies(folder, beer=["remove-beer"])
+    replica = start_replica(directory_settings)
+    everything = ["remove-beer", "remove-pistol"]
+    assert replica.read("policies")["policies"] == {"beer": ["remove-beer"], "default": everything}
+    assert replica.draw(policy="beer").status_code == 200
+    write_policies(folder, beer=["remove-beer"], default=["remove-pistol"])
+    replica.runtime.reconciler.tick()
+    assert replica.read("policies")["policies"]["default"] == ["remove-pistol"]
+    (folder / "policies.json").unlink()
+    replica.runtime.reconciler.tick()
+    assert replica.read("policies")["policies"] == {"default": everything}
+    assert [r["number"] for r in replica.read("revisions")["revisions"]] == [3, 2, 1]
+
+
+def test_a_policy_that_the_set_does_not_carry_leaves_the_old_set(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    write(folder, manifest(mandatory=True))
+    replica = start_replica(directory_settings)
+    for policies, words in (({"a": ["gone"]}, "lacks: gone"), ({"a": []}, "leaves out mandatory")):
+        write_policies(folder, **policies)
+        replica.runtime.reconciler.tick()
+        error = replica.read("status")["directory"]["last_error"]
+        assert error.startswith("manifest_invalid") and words in error
+    assert replica.read("policies")["policies"] == {"default": ["remove-pistol"]}

@@ -9,7 +9,12 @@ from edits.errors import QuickFixError
 from service import errors as service
 from service.errors import HTTP_ERRORS, Problem, describe, wire_body
 
-ONLY_AT_START = {library.ModelLoadError, service.SettingsInvalid, service.TokensInvalid}
+ONLY_AT_START = {
+    library.ModelLoadError,
+    service.SettingsInvalid,
+    service.TokensInvalid,
+    service.ApiKeysInvalid,
+}
 
 
 def leaves(parent: type[QuickFixError]) -> Iterator[type[QuickFixError]]:
@@ -47,6 +52,8 @@ def test_every_error_that_a_request_can_meet_has_a_row(kind: type[QuickFixError]
         (library.StoreUnavailable, 503),
         (service.Unauthenticated, 401),
         (service.Forbidden, 403),
+        (service.PolicyForbidden, 403),
+        (library.PolicyNotFound, 404),
         (service.DirectoryOwnsEdits, 409),
         (service.QueueFull, 429),
         (service.NotReady, 503),
