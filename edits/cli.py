@@ -25,11 +25,16 @@ from edits.terminal import (
     show,
 )
 from edits.tracing.command import trace
+from edits.trust_command import compose, keygen, sign, verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
 app.command()(export)
 app.command()(attack)
+app.command()(keygen)
+app.command()(compose)
+app.command()(sign)
+app.command()(verify)
 
 DEMO_MODEL = "models/demo"
 DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
