@@ -6,7 +6,6 @@ is computed wherever it is needed and never read from a file.
 
 import base64
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,31 +99,28 @@ def write_signing_key(
 
     A file that is there stays, unless forced. Raises SigningKeyInvalid.
     """
-    temporary: Path | None = None
+    # O_EXCL and not a check: no file that someone makes meanwhile is lost or written through.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp") if force else path
     try:
-        # mkstemp makes the file 0600 before it has content.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(key.private_pem(passphrase))
-            stream.flush()
-            os.fsync(stream.fileno())
-        if force:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)  # fails when there is a file, whoever made it meanwhile
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(key.private_pem(passphrase))
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink()
+            raise
     except FileExistsError:
         raise SigningKeyInvalid(
-            f"{path} exists; a lost key cannot be made again: name another file, or give --force",
+            f"{fresh} exists; a lost key cannot be made again: name another file, or give --force",
             param="out",
         ) from None
     except OSError as error:
         raise SigningKeyInvalid(
             f"the key {path} cannot be written: {error.strerror}", param="out"
         ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def sign(statement: RevisionStatement, keys: Iterable[SigningKey]) -> bytes:

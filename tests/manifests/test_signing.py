@@ -219,6 +219,31 @@ def test_a_key_that_cannot_be_written_is_refused(tmp_path):
         write_signing_key(ALICE, tmp_path / "gone" / "key.pem")
 
 
+def test_a_key_is_not_written_through_a_link(tmp_path):
+    path = tmp_path / "key.pem"
+    path.symlink_to(tmp_path / "elsewhere.pem")
+    with pytest.raises(SigningKeyInvalid, match="exists"):
+        write_signing_key(ALICE, path)
+    assert not (tmp_path / "elsewhere.pem").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, force):
+    path = tmp_path / "key.pem"
+    if force:
+        write_signing_key(ALICE, path)
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SigningKeyInvalid, match="cannot be written: No space left on device"):
+        write_signing_key(BOB, path, force=force)
+    assert [file.name for file in tmp_path.iterdir()] == (["key.pem"] if force else [])
+    if force:
+        assert read_signing_key(path).key_id == ALICE.key_id
+
+
 def test_a_private_key_does_not_show_in_text():
     key = SigningKey.generate()
     assert repr(key) == "SigningKey()"
