@@ -52,8 +52,8 @@ class SigningRequest:
                 f"leave --sequence out to sign that one too, or {new}",
                 param="sequence",
             )
-        # A duration counts from now, so the second signer's would name another moment.
-        if self.expires is not None and self._moment(self.expires) != there.expires:
+        # As text: a duration counts from now, and the second signer's would be another moment.
+        if self.expires not in (None, moment_text(there.expires)):
             raise QuickFixError(
                 f"{target} expires on {moment_text(there.expires)}; "
                 f"leave --expires out to sign that too, or {new}",
