@@ -24,12 +24,13 @@ from edits.terminal import (
     show,
 )
 from edits.tracing.command import trace
+from edits.trust_commands import compose, keygen, sign, verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
 app.command()(export)
 app.command()(attack)
-for _command in (publish, activate, rollback, status):
+for _command in (publish, activate, rollback, status, keygen, compose, sign, verify):
     app.command()(_command)
 app.add_typer(audit, name="audit")
 

@@ -15,6 +15,16 @@ QuickFixError
 │   ├── TraceSiteUnknown     no module, kind or position has that name
 │   ├── TraceInvalid         options that make no trace: zero seeds, an empty window
 │   └── TraceConflict        the output folder holds another trace
+├── TrustError
+│   ├── StatementInvalid     a signed statement breaks its form or its bounds
+│   ├── EnvelopeInvalid      an envelope breaks its form, its limits or its type
+│   ├── SignatureInvalid     fewer good signatures of trusted keys than the threshold
+│   ├── ContentMismatch      the statement was signed for another set than the one at hand
+│   ├── StatementExpired     the statement's last moment has passed
+│   ├── ReplayRefused        an older statement, or other content under a sequence seen before
+│   ├── TrustedKeysInvalid   the trusted keys file cannot be read or breaks its schema
+│   ├── SigningKeyInvalid    a private key that cannot be read, decrypted or written
+│   └── LedgerInvalid        the record of the last verified sequence cannot be read or written
 └── StoreError
     ├── RevisionNotFound     no revision with that number
     ├── EditNotFound         the head has no edit with that name
@@ -89,6 +99,46 @@ class TraceInvalid(TraceError):
 
 class TraceConflict(TraceError):
     """The output folder holds another trace."""
+
+
+class TrustError(QuickFixError):
+    """A signed set is not to be trusted, or what decides it cannot be read."""
+
+
+class StatementInvalid(TrustError):
+    """A signed statement breaks its form or its bounds."""
+
+
+class EnvelopeInvalid(TrustError):
+    """An envelope breaks its form, its limits or its payload type."""
+
+
+class SignatureInvalid(TrustError):
+    """Fewer good signatures of trusted keys than the threshold; the message has the names."""
+
+
+class ContentMismatch(TrustError):
+    """The statement was signed for another set than the one at hand."""
+
+
+class StatementExpired(TrustError):
+    """The statement's last moment has passed."""
+
+
+class ReplayRefused(TrustError):
+    """A statement older than the last verified one, or its sequence with other content."""
+
+
+class TrustedKeysInvalid(TrustError):
+    """The trusted keys file cannot be read or breaks its schema; `param` is the field."""
+
+
+class SigningKeyInvalid(TrustError):
+    """A private key cannot be read, decrypted or written."""
+
+
+class LedgerInvalid(TrustError):
+    """The record of the last verified sequence cannot be read or written."""
 
 
 class StoreError(QuickFixError):

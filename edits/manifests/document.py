@@ -31,14 +31,19 @@ def read_document(body: bytes | str | Mapping[str, object]) -> dict[str, object]
 
     Raises ManifestInvalid; `param` is the dotted path of the first bad value where there is one.
     """
-    value = body if isinstance(body, Mapping) else _parse(_text(body))
-    plain = _plain(value, ())
+    plain = read_values(body)
     if not isinstance(plain, dict):
         raise ManifestInvalid(
             "a manifest is a mapping that starts with 'apiVersion: quickfix/v1'; "
             f"this document is {_kind(plain)}"
         )
     return plain
+
+
+def read_values(body: bytes | str | Mapping[str, object]) -> object:
+    """What `body` holds, a mapping or not, as `read_document` reads it. Raises ManifestInvalid."""
+    value = body if isinstance(body, Mapping) else _parse(_text(body))
+    return _plain(value, ())
 
 
 def dotted(path: _Path) -> str | None:
