@@ -27,6 +27,7 @@ __all__ = [
     "REQUEST_SECONDS",
     "RESTARTS",
     "RUNNING",
+    "SET_EXPIRES_AT",
     "STEP_SECONDS",
     "TRACES",
     "WANTED_REVISION",
@@ -74,6 +75,11 @@ WANTED_REVISION = Gauge(
 HEAD_READ_AT = Gauge(
     "quickfix_head_read_timestamp_seconds",
     "When this replica last was on the head, in seconds since 1970.",
+    multiprocess_mode="livemin",
+)
+SET_EXPIRES_AT = Gauge(
+    "quickfix_set_expiry_timestamp_seconds",
+    "When the signatures of the set that runs expire, in seconds since 1970; 0: not signed.",
     multiprocess_mode="livemin",
 )
 RESTARTS = Counter(

@@ -11,6 +11,7 @@ from edits.store.records import (
     ReplicaReport,
     Revision,
     RevisionRecord,
+    SignedBy,
 )
 from edits.store.store import ANY_HEAD, ExpectedHead, RevisionStore
 from edits.store.watch import HeadWatch
@@ -32,5 +33,6 @@ __all__ = [
     "Revision",
     "RevisionRecord",
     "RevisionStore",
+    "SignedBy",
     "standing",
 ]

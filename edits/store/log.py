@@ -11,8 +11,8 @@ from sqlalchemy import Connection, LargeBinary, RowMapping, cast, func, insert, 
 
 from edits.errors import HeadMoved, QuickFixError, RevisionNotFound, StoreCorrupt
 from edits.manifests import RevisionContent, digest
-from edits.store.records import HeadPointer, Revision, RevisionRecord, storable
-from edits.store.tables import head, revisions
+from edits.store.records import HeadPointer, Revision, RevisionRecord, SignedBy, storable
+from edits.store.tables import envelopes, head, revisions
 
 _RECORD_COLUMNS = (
     revisions.c.number,
@@ -21,6 +21,7 @@ _RECORD_COLUMNS = (
     revisions.c.reason,
     revisions.c.created_at,
     revisions.c.parent,
+    revisions.c.expires_at,
 )
 
 
@@ -74,18 +75,38 @@ def records(connection: Connection, limit: int, before: int | None) -> tuple[Rev
     return tuple(RevisionRecord(**_record_fields(row)) for row in rows)
 
 
-def reusable(connection: Connection, content_digest: str) -> int | None:
-    """The head, or else the newest revision, when it holds that very content."""
+def reusable(
+    connection: Connection, content_digest: str, signed: SignedBy | None = None
+) -> int | None:
+    """The head, or else the newest revision, when it holds that very content and envelope."""
+    wanted = None if signed is None else signed.envelope
     candidates = (head_number(connection), newest_number(connection))
     for number in candidates:
+        if number is None:
+            continue
         stored = select(revisions.c.digest).where(revisions.c.number == number)
-        if number is not None and connection.scalar(stored) == content_digest:
+        same = connection.scalar(stored) == content_digest
+        if same and envelope(connection, number) == wanted:
             return number
     return None
 
 
+def envelope(connection: Connection, number: int) -> bytes | None:
+    """The signatures of a revision's content; None for one that was not signed."""
+    stored: bytes | None = connection.scalar(
+        select(envelopes.c.envelope).where(envelopes.c.revision == number)
+    )
+    return stored
+
+
 def append(
-    connection: Connection, content: bytes, *, author: str, reason: str, at: datetime
+    connection: Connection,
+    content: bytes,
+    *,
+    author: str,
+    reason: str,
+    at: datetime,
+    signed: SignedBy | None = None,
 ) -> int:
     """Add a revision after the newest one and return its number. Does not move the head."""
     number = (newest_number(connection) or 0) + 1
@@ -98,8 +119,11 @@ def append(
             author=storable(author),
             reason=storable(reason),
             created_at=at,
+            expires_at=None if signed is None else signed.expires,
         )
     )
+    if signed is not None:
+        connection.execute(insert(envelopes).values(revision=number, envelope=signed.envelope))
     return number
 
 

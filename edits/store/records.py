@@ -12,7 +12,10 @@ _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):(sha256:[0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """One line of the revision log, without its content. `parent` was the head at that moment."""
+    """One line of the revision log, without its content. `parent` was the head at that moment.
+
+    `expires_at` is what the signatures of a signed set say; nobody has verified it here.
+    """
 
     number: int
     digest: str
@@ -20,13 +23,22 @@ class RevisionRecord:
     reason: str
     created_at: datetime
     parent: int | None
+    expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revision(RevisionRecord):
     """A revision whose stored bytes have been checked against `digest`."""
 
     content: RevisionContent
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBy:
+    """The envelope of a set's signatures, and when they expire; verified by whoever runs it."""
+
+    envelope: bytes
+    expires: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from edits.store.records import (
     ReplicaReport,
     Revision,
     RevisionRecord,
+    SignedBy,
 )
 from edits.store.watch import HeadWatch
 
@@ -79,15 +80,22 @@ class RevisionStore:
         author: str,
         reason: str,
         expected_head: ExpectedHead = ANY_HEAD,
+        signed: SignedBy | None = None,
     ) -> Revision:
         """Add a revision to the log without making it the head.
 
-        Content that the head or the newest revision already holds is not added again: that revision
-        is returned. For the head's own content this is so whatever head was expected: a publish may
-        be repeated after a lost answer. Raises HeadMoved.
+        Content that the head or the newest revision already holds is not added again: that
+        revision is returned; with another envelope it is another signed set. For the head's own
+        content this is so whatever head was expected: a publish may be repeated after a lost
+        answer. Raises HeadMoved.
         """
         return self._append(
-            content.canonical_bytes(), author, reason, expected_head, activate=False
+            content.canonical_bytes(),
+            author,
+            reason,
+            expected_head,
+            activate=False,
+            signed=signed,
         )
 
     def publish_and_activate(
@@ -98,10 +106,17 @@ class RevisionStore:
         reason: str,
         expected_head: ExpectedHead = ANY_HEAD,
         urgent: bool = False,
+        signed: SignedBy | None = None,
     ) -> Revision:
         """`publish` and `activate` in one transaction. Raises HeadMoved."""
         return self._append(
-            content.canonical_bytes(), author, reason, expected_head, activate=True, urgent=urgent
+            content.canonical_bytes(),
+            author,
+            reason,
+            expected_head,
+            activate=True,
+            urgent=urgent,
+            signed=signed,
         )
 
     def activate(
@@ -146,15 +161,21 @@ class RevisionStore:
         *,
         activate: bool,
         urgent: bool = False,
+        signed: SignedBy | None = None,
     ) -> Revision:
         with self._database.write() as connection:
             current = log.locked_head(connection)
-            number = log.reusable(connection, digest(content))
+            number = log.reusable(connection, digest(content), signed)
             if number is None or number != current:
                 _check(expected_head, current)
             if number is None:
                 number = log.append(
-                    connection, content, author=author, reason=reason, at=self._now(connection)
+                    connection,
+                    content,
+                    author=author,
+                    reason=reason,
+                    at=self._now(connection),
+                    signed=signed,
                 )
             if activate:
                 log.move_head(connection, number, urgent=urgent)
@@ -183,6 +204,11 @@ class RevisionStore:
         """One revision. Raises RevisionNotFound, StoreCorrupt."""
         with self._database.read() as connection:
             return log.revision(connection, number)
+
+    def envelope(self, number: int) -> bytes | None:
+        """The signatures of a revision, not verified; None for one that was not signed."""
+        with self._database.read() as connection:
+            return log.envelope(connection, number)
 
     def revisions(self, limit: int = 50, before: int | None = None) -> tuple[RevisionRecord, ...]:
         """Up to `limit` lines of the log below the number `before`, newest first."""

@@ -1,6 +1,6 @@
 """The one SQL schema, for SQLite and PostgreSQL alike.
 
-`revisions`, `signatures` and `audit` only ever grow; `head` and `audit_tip` hold one row each and
+`revisions`, `envelopes` and `audit` only ever grow; `head` and `audit_tip` hold one row each and
 point at the newest entry that counts. The migrations create all of this; a test keeps both equal.
 """
 
@@ -67,11 +67,12 @@ revisions = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
-signatures = Table(
-    "signatures",
+envelopes = Table(
+    "envelopes",
     metadata,
-    Column("revision", Integer, ForeignKey("revisions.number"), primary_key=True),
-    Column("key_id", String(128), primary_key=True),
+    Column(
+        "revision", Integer, ForeignKey("revisions.number"), primary_key=True, autoincrement=False
+    ),
     Column("envelope", LargeBinary, nullable=False),
 )
 

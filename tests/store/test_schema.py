@@ -32,7 +32,7 @@ def execute(store, url):
             connection.exec_driver_sql(statement)
 
     blob = "x'00'" if url.startswith("sqlite") else "'\\x00'"
-    run(f"INSERT INTO signatures VALUES (1, 'key', {blob})")
+    run(f"INSERT INTO envelopes VALUES (1, {blob})")
     run(f"INSERT INTO artefacts VALUES ('sha256:0', 'text/plain', {blob})")
     yield run
     engine.dispose()
@@ -51,8 +51,8 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_uses(store, url):
 HISTORY = [
     "UPDATE revisions SET author = 'eve'",
     "DELETE FROM revisions",
-    "UPDATE signatures SET envelope = envelope",
-    "DELETE FROM signatures",
+    "UPDATE envelopes SET envelope = envelope",
+    "DELETE FROM envelopes",
     "UPDATE artefacts SET content = content",
     "DELETE FROM artefacts",
     "UPDATE audit SET actor = 'eve'",
@@ -75,14 +75,14 @@ def test_the_database_itself_refuses_to_rewrite_history(execute, statement):
 
 
 @on_sqlite
-@pytest.mark.parametrize("table", ["revisions", "signatures", "artefacts", "audit", "head"])
+@pytest.mark.parametrize("table", ["revisions", "envelopes", "artefacts", "audit", "head"])
 def test_sqlite_refuses_to_replace_a_row(execute, table):
     with pytest.raises(IntegrityError, match=r"append-only|only moves forward"):
         execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}")
 
 
 @on_postgresql
-@pytest.mark.parametrize("table", ["revisions", "signatures", "artefacts", "audit", "head"])
+@pytest.mark.parametrize("table", ["revisions", "envelopes", "artefacts", "audit", "head"])
 def test_postgresql_refuses_to_empty_a_table(execute, table):
     with pytest.raises(IntegrityError, match=r"append-only|only moves forward"):
         execute(f"TRUNCATE {table} CASCADE")

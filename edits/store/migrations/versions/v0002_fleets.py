@@ -1,4 +1,4 @@
-"""Fleets: PostgreSQL's triggers and its notice of a new head; what a fence needs to know."""
+"""Fleets: PostgreSQL's triggers and notice of a new head, what a fence needs, signed sets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,7 +6,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-_APPEND_ONLY = ("revisions", "signatures", "artefacts", "audit")
+_APPEND_ONLY = ("revisions", "envelopes", "artefacts", "audit")
 _FORWARD = {
     "head": "NEW.number IS NULL OR NEW.number < OLD.number "
     "OR NEW.restart_below < OLD.restart_below "
@@ -23,17 +23,32 @@ def upgrade() -> None:
     op.add_column(
         "head", sa.Column("restart_below", sa.Integer, nullable=False, server_default="0")
     )
+    # One envelope holds all signatures of a set; nothing ever wrote to the table of single ones.
+    op.drop_table("signatures")
+    op.create_table(
+        "envelopes",
+        sa.Column("revision", sa.Integer, autoincrement=False),
+        sa.Column("envelope", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("revision", name="pk_envelopes"),
+        sa.ForeignKeyConstraint(["revision"], ["revisions.number"], name="fk_envelopes_revision"),
+    )
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     for statement in _sqlite_triggers() if on_sqlite else _postgresql_triggers():
         op.execute(statement)
 
 
 def _sqlite_triggers() -> list[str]:
-    """The head may be urged to the same number once more."""
+    """The head may be urged to the same number once more; an envelope stays as it is."""
+    refusal = "SELECT RAISE(ABORT, 'envelopes is append-only')"
+    exists = "EXISTS (SELECT 1 FROM envelopes WHERE revision = NEW.revision)"
     return [
         "DROP TRIGGER head_forward",
         f"CREATE TRIGGER head_forward BEFORE UPDATE ON head WHEN {_FORWARD['head']} "
         "BEGIN SELECT RAISE(ABORT, 'head only moves forward'); END",
+        f"CREATE TRIGGER envelopes_no_update BEFORE UPDATE ON envelopes BEGIN {refusal}; END",
+        f"CREATE TRIGGER envelopes_no_delete BEFORE DELETE ON envelopes BEGIN {refusal}; END",
+        "CREATE TRIGGER envelopes_no_replace BEFORE INSERT ON envelopes "
+        f"WHEN {exists} BEGIN {refusal}; END",
     ]
 
 
