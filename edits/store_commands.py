@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from edits.errors import ContentMismatch
 from edits.manifests import RevisionContent
-from edits.store import Revision, RevisionStore, standing
+from edits.store import Revision, RevisionStore, SignedBy, standing
 from edits.terminal import rows_table, show
 
 __all__ = ["DEFAULT_STORE", "LAGGING", "activate", "publish", "rollback", "status"]
@@ -28,15 +29,24 @@ Urgent = Annotated[
 
 
 def publish(
-    manifest: Annotated[str, typer.Argument(help="A manifest file, or a name of the catalog.")],
+    manifest: Annotated[
+        str, typer.Argument(help="A manifest file, or a name of the catalog; or a signed set.")
+    ],
     model: Annotated[str, typer.Option(help="Pipeline folder or hub id.")] = "models/demo",
     store: Store = DEFAULT_STORE,
     author: Author = "cli",
+    envelope: Annotated[
+        Path | None,
+        typer.Option(help="MANIFEST is a signed set: publish it with this envelope, as it is."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check an edit on the model, and append the newest content with it; the head does not move."""
     from edits.workbench import Workbench, find_manifest
 
+    if envelope is not None:
+        _publish_signed(Path(manifest), envelope, store, author, as_json)
+        return
     concept_edit = find_manifest(manifest)
     with _open(store) as log:
         head = log.head()
@@ -48,6 +58,32 @@ def publish(
     published = {"revision": revision.number, "digest": revision.digest}
     gate = admission.report.document() if admission.report else None
     show({**published, "gate": gate}, as_json, rows_table("published", [published]))
+
+
+def _publish_signed(
+    file: Path, envelope_file: Path, store: str, author: str, as_json: bool
+) -> None:
+    """Append a signed set; whoever runs it verifies the signatures, nothing here does."""
+    from edits.manifests.envelope import MAX_BYTES, unverified_statement
+    from edits.signed_set import read_bounded, read_set
+
+    content, digest = read_set(file)
+    envelope = read_bounded(envelope_file, MAX_BYTES)
+    statement = unverified_statement(envelope)
+    if statement.content != digest:
+        raise ContentMismatch(
+            f"{envelope_file.name} signs {statement.content}, and {file.name} is {digest}; "
+            "give the envelope of this set"
+        )
+    with _open(store) as log:
+        revision = log.publish(
+            content,
+            author=author,
+            reason=f"signed set, sequence {statement.sequence}",
+            signed=SignedBy(envelope, statement.expires),
+        )
+    published = {"revision": revision.number, "digest": revision.digest}
+    show(published, as_json, rows_table("published", [published]))
 
 
 def activate(

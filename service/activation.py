@@ -20,6 +20,7 @@ from service import metrics
 from service.errors import ActivationFailed, describe
 from service.runs import Runs
 from service.snapshot import ActiveSnapshot, SnapshotBuilder
+from service.trust import SetTrust, SignedSet
 
 __all__ = ["ActivationState", "Activator"]
 
@@ -44,6 +45,8 @@ class Activator:
     `initial` is published when the store is brand-new; None leaves that to someone else (the
     edits directory). With `max_staleness_seconds` no request begins on a replica that has not
     been on the head for so long; one that runs then has `request_seconds` to end.
+    With `trust` only signed sets run; one whose signatures expire or lose their keys while it runs
+    runs on, and says so: without it what it removes would come back.
     `refresh` and `stop` belong to one thread, everything else may be called from any.
     """
 
@@ -57,6 +60,7 @@ class Activator:
         initial: RevisionContent | None,
         max_staleness_seconds: float | None = None,
         request_seconds: float = 0.0,
+        trust: SetTrust | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
@@ -64,6 +68,8 @@ class Activator:
         self._initial = initial
         self._max_staleness_seconds = max_staleness_seconds
         self._clock = clock
+        self._trust = trust
+        self._signed: SignedSet | None = None  # of the active snapshot
         self._state = ActivationState()
         self._identity = ReplicaReport(
             id=replica,
@@ -89,6 +95,11 @@ class Activator:
         return self._state
 
     @property
+    def signed(self) -> SignedSet | None:
+        """The signatures of the set that was activated last, as they were verified."""
+        return self._signed
+
+    @property
     def stale(self) -> bool:
         """Whether this replica has not been on the head for longer than it may serve so."""
         on_head_at, limit = self._state.on_head_at, self._max_staleness_seconds
@@ -105,6 +116,7 @@ class Activator:
             if wanted is not None:
                 metrics.WANTED_REVISION.set(wanted)
                 self._follow(wanted, pointer.restart_below)
+                self._check_still_trusted()
             else:
                 self._settle(replace(self._state, head_read_at=self._clock()))
         except (QuickFixError, OSError, RuntimeError) as error:
@@ -171,6 +183,11 @@ class Activator:
         self._settle(ActivationState(active, number, None, None, *read_at))
         metrics.HEAD_READ_AT.set(read_at[0].timestamp())
 
+    def _check_still_trusted(self) -> None:
+        if self._trust is not None and self._signed is not None:
+            held = self._signed
+            self._trust.verify(held.digest, held.envelope, now=self._clock())
+
     def _head(self) -> HeadPointer:
         pointer = self._store.pointer()
         if pointer.number is not None or self._initial is None:
@@ -187,7 +204,14 @@ class Activator:
     def _activated(self, number: int) -> ActiveSnapshot:
         started = time.perf_counter()
         revision = self._store.revision(number)
+        signed = None
+        if self._trust is not None:
+            envelope = self._store.envelope(number)
+            signed = self._trust.verify(revision.digest, envelope, now=self._clock())
         built = self._builder.build(revision.content)
+        if self._trust is not None and signed is not None:
+            self._trust.remember(signed)  # before any request runs under it
+        self._signed = signed
         seconds = time.perf_counter() - started
         metrics.ACTIVATION_SECONDS.observe(seconds)
         metrics.ACTIVATIONS.labels("ok").inc()

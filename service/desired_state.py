@@ -14,12 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
-from edits.manifests import ConceptEdit, ManifestSet, RevisionContent, load_directory
+from edits.manifests import (
+    ConceptEdit,
+    ManifestSet,
+    RevisionContent,
+    load_directory,
+    load_signed_set,
+)
 from edits.publication import Gatekeeper
-from edits.store import Revision, RevisionStore
+from edits.store import Revision, RevisionStore, SignedBy
 from service import metrics
 from service.errors import describe
 from service.snapshot import SnapshotBuilder
+from service.trust import SetTrust
 
 __all__ = ["DesiredState", "DirectoryStatus"]
 
@@ -48,6 +55,7 @@ class DesiredState:
         gatekeeper: Gatekeeper,
         *,
         replica: str,
+        trust: SetTrust | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder = folder
@@ -55,6 +63,7 @@ class DesiredState:
         self._builder = builder
         self._gatekeeper = gatekeeper
         self._replica = replica
+        self._trust = trust
         self._clock = clock
         self._settled: str | None = None  # fingerprint of the files that need no more work
         self._status = DirectoryStatus()
@@ -70,8 +79,11 @@ class DesiredState:
             seen = _files_fingerprint(self._folder)
             if seen == self._settled:
                 return
-            wanted = load_directory(self._folder)
-            self._publish(wanted)
+            edits = (
+                self._publish_manifests()
+                if self._trust is None
+                else self._publish_signed(self._trust)
+            )
         except (ManifestInvalid, EditRefused) as error:
             # The same bytes stay wrong: look again when they change.
             self._settled = seen
@@ -79,13 +91,36 @@ class DesiredState:
         except OSError as error:
             self._failed(ManifestInvalid(f"the directory cannot be read: {error.strerror}"))
         except (QuickFixError, RuntimeError) as error:
-            self._failed(error)  # the store may come back: try at the next poll
+            self._failed(error)  # the store may come back, keys may change: try at the next poll
         else:
             self._settled = seen
-            self._status = DirectoryStatus(
-                edits=tuple(edit.metadata.name for edit in wanted.edits), last_sync_at=self._clock()
-            )
+            self._status = DirectoryStatus(edits=edits, last_sync_at=self._clock())
             metrics.DIRECTORY_SYNCS.labels("ok").inc()
+
+    def _publish_signed(self, trust: SetTrust) -> tuple[str, ...]:
+        """The signed set in the directory, exactly as it was signed; the names of its edits."""
+        signed = load_signed_set(self._folder)
+        content = RevisionContent.from_bytes(signed.content)
+        digest = content.digest()
+        verified = trust.verify(digest, signed.envelope, now=self._store.now())
+        head = self._store.head()
+        if head is None or self._store.envelope(head.number) != signed.envelope:
+            self._builder.build(content)  # what this model cannot carry is never published
+            statement = verified.verified.statement
+            revision = self._store.publish_and_activate(
+                content,
+                author=self._replica,
+                reason=f"edits directory changed: sequence {statement.sequence}",
+                expected_head=None if head is None else head.number,
+                signed=SignedBy(signed.envelope, statement.expires),
+            )
+            _log.info("published revision=%d edits=%d", revision.number, len(content.edits))
+        return tuple(edit.name for edit in content.edits)
+
+    def _publish_manifests(self) -> tuple[str, ...]:
+        wanted = load_directory(self._folder)
+        self._publish(wanted)
+        return tuple(edit.name for edit in wanted.edits)
 
     def _publish(self, wanted: ManifestSet) -> None:
         head = self._store.head()

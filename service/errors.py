@@ -10,6 +10,7 @@ QuickFixError (edits.errors)
 ├── Unauthenticated      no token or API key, or one that is not known
 ├── Forbidden            a known token whose role does not allow the call
 ├── DirectoryOwnsEdits   admin writes while a directory is the desired state
+├── SignaturesRequired   only signed sets run here, or there are no keys for one
 ├── TraceRunning         another trace runs; only one does at a time
 ├── TraceNotFound        no trace has that id
 ├── QueueFull            the waiting room is full; carries `retry_after`
@@ -63,6 +64,10 @@ class Forbidden(QuickFixError):
 
 class DirectoryOwnsEdits(QuickFixError):
     """Edits come from a directory; admin writes would be undone by it."""
+
+
+class SignaturesRequired(QuickFixError):
+    """This service runs signed sets only, or has no keys to verify one with."""
 
 
 class TraceRunning(QuickFixError):
@@ -126,6 +131,14 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.TraceInvalid: (422, "trace_invalid"),
     library.TraceConflict: (409, "trace_conflict"),
     library.TraceError: (422, "trace_error"),
+    library.StatementInvalid: (422, "statement_invalid"),
+    library.EnvelopeInvalid: (422, "envelope_invalid"),
+    library.SignatureInvalid: (422, "signature_invalid"),
+    library.ContentMismatch: (422, "content_mismatch"),
+    library.StatementExpired: (422, "statement_expired"),
+    library.ReplayRefused: (409, "replay_refused"),
+    library.LedgerInvalid: (503, "ledger_invalid"),
+    library.TrustError: (422, "trust_error"),
     library.RevisionNotFound: (404, "revision_not_found"),
     library.EditNotFound: (404, "edit_not_found"),
     library.PolicyNotFound: (404, "policy_not_found"),
@@ -140,6 +153,7 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     Unauthenticated: (401, "unauthenticated"),
     Forbidden: (403, "forbidden"),
     DirectoryOwnsEdits: (409, "directory_owns_edits"),
+    SignaturesRequired: (409, "signatures_required"),
     TraceRunning: (409, "trace_running"),
     TraceNotFound: (404, "trace_not_found"),
     QueueFull: (429, "queue_full"),

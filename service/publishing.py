@@ -14,11 +14,12 @@ from edits.errors import HeadMoved
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Gatekeeper
-from edits.store import Fence, Revision, RevisionStore
+from edits.store import ANY_HEAD, Fence, Revision, RevisionStore, SignedBy
 from service.activation import Activator
-from service.errors import DirectoryOwnsEdits, NotReady
+from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
 from service.reconcile import Reconciler
 from service.snapshot import BuiltContent, SnapshotBuilder
+from service.trust import SetTrust
 
 __all__ = ["Delivery", "Published", "Publisher"]
 
@@ -71,6 +72,7 @@ class Publisher:
         reconciler: Reconciler,
         *,
         directory_owns_edits: bool,
+        trust: SetTrust | None = None,
     ) -> None:
         self._store = store
         self._builder = builder
@@ -78,6 +80,7 @@ class Publisher:
         self._activator = activator
         self._reconciler = reconciler
         self._directory_owns_edits = directory_owns_edits
+        self._trust = trust
 
     def preview(self, edit: ConceptEdit) -> tuple[BuiltContent, GateReport | None]:
         """The head's set with `edit`, computed and not published. Raises as `add` does."""
@@ -220,7 +223,50 @@ class Publisher:
         fingerprint = self._builder.fingerprint if content.edits else ""
         return dataclasses.replace(content, fingerprint=fingerprint)
 
+    def publish_signed(
+        self,
+        content: RevisionContent,
+        envelope: bytes,
+        *,
+        author: str,
+        reason: str,
+        expected_head: int | None,
+        delivery: Delivery,
+    ) -> Published:
+        """Publish a whole set with its signatures, and wait as `delivery` says.
+
+        Raises TrustError, SignaturesRequired without trusted keys, EditRefused, HeadMoved,
+        StoreError, DirectoryOwnsEdits, or ActivationFailed.
+        """
+        self._refuse_beside_directory()
+        if self._trust is None:
+            raise SignaturesRequired(
+                "this service has no trusted keys (QUICKFIX_TRUSTED_KEYS) to verify a set with; "
+                "publish manifests at /admin/edits"
+            )
+        signed = self._trust.verify(content.digest(), envelope, now=self._store.now())
+        built = self._builder.build(content)
+        started = time.perf_counter()
+        statement = signed.verified.statement
+        revision = self._store.publish_and_activate(
+            content,
+            author=author,
+            reason=reason or f"signed set, sequence {statement.sequence}",
+            expected_head=ANY_HEAD if expected_head is None else expected_head,
+            urgent=delivery.urgent,
+            signed=SignedBy(envelope, statement.expires),
+        )
+        return self._follow(revision, built, None, started, delivery)
+
     def _require_store_mode(self) -> None:
+        self._refuse_beside_directory()
+        if self._trust is not None:
+            raise SignaturesRequired(
+                "this service runs signed sets only (QUICKFIX_TRUSTED_KEYS): compose and sign the "
+                "set, and publish it at /admin/revisions"
+            )
+
+    def _refuse_beside_directory(self) -> None:
         if self._directory_owns_edits:
             raise DirectoryOwnsEdits(
                 "edits of this service come from a directory of manifests (QUICKFIX_EDITS_DIR); "

@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.snapshot import SnapshotBuilder
 from service.trace_check import TraceCheck
 from service.tracing import TraceJobs
+from service.trust import SetTrust
 
 __all__ = ["Runtime"]
 
@@ -43,6 +44,7 @@ class Runtime:
     builder: SnapshotBuilder
     directory: DesiredState | None
     activator: Activator
+    trust: SetTrust | None
     reconciler: Reconciler
     publisher: Publisher
     engine: Engine
@@ -67,6 +69,9 @@ class Runtime:
         )
         keys_file = settings.api_keys_file
         api_keys = None if keys_file is None else FileApiKeys(keys_file)
+        trust = None
+        if settings.trusted_keys is not None:
+            trust = SetTrust(settings.trusted_keys, settings.state_dir)
         model = ServedModel.load(settings)
         pipeline = model.pipeline
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
@@ -85,16 +90,22 @@ class Runtime:
         directory = None
         if settings.edits_dir is not None:
             directory = DesiredState(
-                settings.edits_dir, store, builder, gatekeeper, replica=settings.replica
+                settings.edits_dir,
+                store,
+                builder,
+                gatekeeper,
+                replica=settings.replica,
+                trust=trust,
             )
         activator = Activator(
             store,
             builder,
             replica=settings.replica,
             host=socket.gethostname(),
-            initial=RevisionContent() if directory is None else None,
+            initial=RevisionContent() if directory is None and trust is None else None,
             max_staleness_seconds=settings.max_staleness_seconds,
             request_seconds=settings.request_timeout_seconds,
+            trust=trust,
         )
         engine = Engine(
             activator.runs,
@@ -114,6 +125,7 @@ class Runtime:
             activator,
             reconciler,
             directory_owns_edits=directory is not None,
+            trust=trust,
         )
         trace_check = TraceCheck(model, settings.model)
         traces = TraceJobs(
@@ -134,6 +146,7 @@ class Runtime:
             builder=builder,
             directory=directory,
             activator=activator,
+            trust=trust,
             reconciler=reconciler,
             publisher=publisher,
             engine=engine,

@@ -54,6 +54,9 @@ class Settings(BaseModel):
     api_keys_file: Path | None = Field(
         None, description="YAML file of hashed API keys and the policies that they allow."
     )
+    trusted_keys: Path | None = Field(
+        None, description="YAML file of public keys: only sets that they signed run."
+    )
     max_queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait.")
     poll_seconds: float = Field(
         1.0, ge=0.05, le=3600, allow_inf_nan=False, description="How often the head is read."

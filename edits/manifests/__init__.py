@@ -2,7 +2,7 @@
 
 from edits.manifests.canonical import canonical_bytes, canonical_json, digest
 from edits.manifests.catalog import catalog, catalog_entry
-from edits.manifests.directory import ManifestSet, load_directory
+from edits.manifests.directory import ManifestSet, SignedFiles, load_directory, load_signed_set
 from edits.manifests.parse import load_manifest, parse_manifest
 from edits.manifests.revision import DEFAULT_POLICY, RevisionContent
 from edits.manifests.schema import Accept, Choice, ConceptEdit, Metadata, Method, Spec
@@ -16,6 +16,7 @@ __all__ = [
     "Metadata",
     "Method",
     "RevisionContent",
+    "SignedFiles",
     "Spec",
     "canonical_bytes",
     "canonical_json",
@@ -24,5 +25,6 @@ __all__ = [
     "digest",
     "load_directory",
     "load_manifest",
+    "load_signed_set",
     "parse_manifest",
 ]

@@ -1,9 +1,10 @@
 """A directory of manifests as one set: a git checkout, or a ConfigMap as the kubelet mounts it."""
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from edits.errors import ManifestInvalid
 from edits.manifests.parse import load_file
@@ -11,6 +12,9 @@ from edits.manifests.schema import ConceptEdit
 
 _SUFFIXES = {".yaml", ".yml", ".json"}
 _ATTEMPTS = 3
+_SIGNED = {"revision.json": 16 * 1024 * 1024, "revision.dsse.json": 64 * 1024}  # bytes at most
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,23 @@ class ManifestSet:
     policies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SignedFiles:
+    """The bytes of a signed set in a directory; nothing of them is verified."""
+
+    content: bytes
+    envelope: bytes
+
+
+def load_signed_set(path: Path | str) -> SignedFiles:
+    """The signed set in `path`: the files revision.json and revision.dsse.json, and nothing else.
+
+    Raises ManifestInvalid when one of them is missing or too large, when there is a manifest beside
+    them, which would not be what was signed, or when the directory cannot be read.
+    """
+    return _settled(Path(path), _read_signed)
+
+
 def load_directory(path: Path | str) -> ManifestSet:
     """Every manifest and file of policies directly inside `path`; other files are ignored.
 
@@ -28,12 +49,16 @@ def load_directory(path: Path | str) -> ManifestSet:
     name, or when the directory cannot be read. It is all or nothing: one bad file and nothing is
     returned.
     """
-    directory = Path(path)
+    return _settled(Path(path), _read)
+
+
+def _settled(directory: Path, read: Callable[[Path], Found]) -> Found:
+    """What `read` finds in one version of the directory. Raises ManifestInvalid."""
     reason = "it changes while it is being read"
     for _ in range(_ATTEMPTS):
         try:
             root = _root(directory)
-            found = _read(root)
+            found = read(root)
             # A swapped volume is being deleted: what was listed there may have been the rest of it.
             if _root(directory) == root:
                 return found
@@ -55,6 +80,33 @@ def _root(directory: Path) -> Path:
     """
     data = directory / "..data"
     return data.resolve(strict=True) if data.is_symlink() else directory
+
+
+def _read_signed(root: Path) -> SignedFiles:
+    others = sorted(
+        file.name
+        for file in root.iterdir()
+        if file.suffix in _SUFFIXES and not file.name.startswith(".") and file.name not in _SIGNED
+    )
+    if others:
+        raise ManifestInvalid(
+            f"{others[0]} stands beside a signed set, and is no part of what was signed; "
+            f"keep only {' and '.join(_SIGNED)}"
+        )
+    read = []
+    for name, limit in _SIGNED.items():
+        try:
+            with (root / name).open("rb") as stream:
+                data = stream.read(limit + 1)
+        except FileNotFoundError:
+            raise ManifestInvalid(
+                f"the directory has no {name}, and only signed sets run here; "
+                "write both files with `quickfix compose` and `quickfix sign`"
+            ) from None
+        if len(data) > limit:
+            raise ManifestInvalid(f"{name} has more than {limit} bytes")
+        read.append(data)
+    return SignedFiles(*read)
 
 
 def _read(root: Path) -> ManifestSet:

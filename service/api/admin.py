@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from edits.manifests import parse_manifest
+from edits.manifests import RevisionContent, canonical_json, parse_manifest
 from edits.store import Anchor, RevisionRecord
 from service.api.audited import AuditedRoute, note
 from service.api.context import (
@@ -20,7 +20,7 @@ from service.api.context import (
     Viewer,
     json_body,
 )
-from service.api.schemas import EditAnswer, RollbackBody, edit_report
+from service.api.schemas import EditAnswer, RollbackBody, SignedSetBody, edit_report
 from service.api.status import status_document
 from service.errors import NotReady, RequestInvalid
 from service.publishing import Published
@@ -29,6 +29,12 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=AuditedRoute)
 
+_SET_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": SignedSetBody.model_json_schema()}},
+    }
+}
 _MANIFEST_BODY = {
     "requestBody": {
         "required": True,
@@ -46,6 +52,10 @@ async def _raw_body(request: Request) -> bytes:
 
 async def _rollback_body(request: Request) -> RollbackBody:
     return await json_body(request, RollbackBody, shape="{'to': N}")
+
+
+async def _signed_set_body(request: Request) -> SignedSetBody:
+    return await json_body(request, SignedSetBody, shape="{'revision': ..., 'envelope': ...}")
 
 
 @router.post("/edits", status_code=201, openapi_extra=_MANIFEST_BODY)
@@ -118,6 +128,30 @@ def list_revisions(
     """The log, newest first."""
     revisions = runtime.store.revisions(limit=limit, before=before)
     return {"revisions": [_revision(revision) for revision in revisions]}
+
+
+@router.post("/revisions", status_code=201, openapi_extra=_SET_BODY)
+def publish_signed_set(
+    *,
+    caller: Operator,
+    body: Annotated[SignedSetBody, Depends(_signed_set_body)],
+    request: Request,
+    runtime: Running,
+    delivery: HowDelivered,
+    expected_head: ExpectedHead = None,
+) -> Response:
+    """Publish and activate a whole signed set."""
+    note(request, target="signed set", reason=body.reason)
+    content = RevisionContent.from_bytes(canonical_json(body.revision))
+    published = runtime.publisher.publish_signed(
+        content,
+        canonical_json(body.envelope),
+        author=caller.name,
+        reason=body.reason,
+        expected_head=expected_head,
+        delivery=delivery,
+    )
+    return _answer(request, published, 201)
 
 
 @router.post("/rollback")
@@ -197,4 +231,5 @@ def _revision(revision: RevisionRecord) -> dict[str, Any]:
         "author": revision.author,
         "reason": revision.reason,
         "created_at": revision.created_at.isoformat(),
+        "expires_at": None if revision.expires_at is None else revision.expires_at.isoformat(),
     }

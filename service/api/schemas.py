@@ -21,6 +21,7 @@ __all__ = [
     "PolicyAnswer",
     "PolicyBody",
     "RollbackBody",
+    "SignedSetBody",
     "TraceBody",
     "edit_report",
 ]
@@ -100,6 +101,18 @@ class ImagesAnswer(_Strict):
     data: list[ImageItem]
     output_format: Literal["png", "jpeg", "webp"]
     size: str
+
+
+class SignedSetBody(_Strict):
+    """Body of `POST /admin/revisions`: a set and its DSSE envelope, as `quickfix sign` writes them.
+
+    White space and the order of fields do not matter: the set is brought into canonical form, and
+    its digest is that of the bytes that were signed.
+    """
+
+    revision: dict[str, Any]
+    envelope: dict[str, Any]
+    reason: Annotated[str, Field(max_length=1000)] = ""
 
 
 class RollbackBody(_Strict):

@@ -19,6 +19,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
         "replica": _this_replica(runtime, now),
         "replicas": [],
         "directory": _directory(runtime),
+        "trust": _trust(runtime),
         "store_error": None,
     }
     try:
@@ -80,6 +81,13 @@ def _replica(report: ReplicaReport, head: int | None, now: datetime) -> dict[str
         "last_error": report.last_error,
         "last_error_at": _time(report.last_error_at),
     }
+
+
+def _trust(runtime: Runtime) -> dict[str, Any] | None:
+    if runtime.trust is None:
+        return None
+    signed = runtime.activator.signed
+    return {**runtime.trust.document(), "set": None if signed is None else signed.document()}
 
 
 def _directory(runtime: Runtime) -> dict[str, Any] | None:
