@@ -44,6 +44,9 @@ ADMIN = [
     Row("PUT", "/admin/policies", "define_policy", "operator", 400, "invalid_request", BROKEN),
     Row("DELETE", "/admin/policies", "remove_policy", "operator", 404, "policy_not_found", NOTHING),
     Row("GET", "/admin/revisions", "list_revisions", "viewer"),
+    Row(
+        "POST", "/admin/revisions", "publish_signed_set", "operator", 400, "invalid_request", BROKEN
+    ),
     Row("POST", "/admin/rollback", "roll_back", "operator", 400, "invalid_request", BROKEN),
     Row("GET", "/admin/status", "read_status", "viewer"),
     Row("GET", "/admin/audit", "read_audit", "viewer"),
