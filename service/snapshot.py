@@ -15,7 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from edits.errors import FingerprintMismatch, NonFinite
+from edits.errors import EditRefused, FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
 from edits.method import PRESETS, Editor, EditReport, Site
 from edits.plan import check_base, edit_spec
@@ -85,6 +85,7 @@ class SnapshotBuilder:
         self._pristine = pristine  # what requests without edits run; the editor has its own
         self._editor = editor
         self._prompts = prompts
+        self._empty = prompts.encode(pristine, "")
         self._presets = presets
         self._built: OrderedDict[str, BuiltContent] = OrderedDict()
         self._lock = threading.Lock()
@@ -132,7 +133,9 @@ class SnapshotBuilder:
                     unets[policy] = by_edits[edits]["unet"]
             captions = ["", *(edit.spec.concept for edit in content.edits)]
             for policy, encoder in encoders.items():
-                self._self_test(policy, encoder, captions)
+                # What reproduces the released code moves the empty prompt as that does.
+                pinned = not any(specs[name].parity for name in content.policies[policy])
+                self._self_test(policy, encoder, captions, pinned=pinned)
         except Exception:
             metrics.EDITS.labels("failed").inc()
             raise
@@ -159,10 +162,19 @@ class SnapshotBuilder:
         for edit in content.edits:
             check_base(edit, ours)
 
-    def _self_test(self, policy: str, encoder: nn.Module, captions: list[str]) -> None:
+    def _self_test(
+        self, policy: str, encoder: nn.Module, captions: list[str], *, pinned: bool
+    ) -> None:
         for caption in captions:
-            if not torch.isfinite(self._prompts.encode(encoder, caption)).all():
+            embedding = self._prompts.encode(encoder, caption)
+            if not torch.isfinite(embedding).all():
                 raise NonFinite(f"policy {policy!r}: the edited encoder is not finite")
+            # The unconditional branch of every request: what no edit may move.
+            if not caption and pinned and not torch.equal(embedding, self._empty):
+                raise EditRefused(
+                    f"policy {policy!r}: the edited encoder moves the empty prompt, by up to "
+                    f"{float((embedding - self._empty).abs().max()):.2g}; report the manifest"
+                )
 
 
 def _no_reports(_name: str) -> tuple[EditReport, ...]:

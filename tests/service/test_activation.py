@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -248,6 +249,30 @@ def test_waiting_for_a_revision_ends_with_the_reason_when_it_cannot_be_run(
     activator.refresh()
     with pytest.raises(ActivationFailed, match="site_unknown"):
         activator.wait_for(number, 5.0)
+
+
+def test_an_encoder_that_moves_the_empty_prompt_is_never_activated(
+    store: RevisionStore, builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    apply = builder._editor.apply
+
+    def faulty(composition: Any) -> dict[str, nn.Module]:
+        modules = apply(composition)
+        for module in modules.values():
+            layer = next(m for m in module.modules() if type(m).__name__ == "PinnedLinear")
+            layer.weight.data += 0.1
+            layer._basis.zero_()
+        return modules
+
+    monkeypatch.setattr(builder._editor, "apply", faulty)
+    number = publish(store, content(builder, manifest(concept="a pistol nobody made before")))
+    activator.refresh()
+    assert activator.state.wanted == number
+    assert activator.active is not None and activator.active.revision == 1
+    assert activator.state.last_error is not None
+    assert "moves the empty prompt" in activator.state.last_error
 
 
 def test_the_same_content_is_computed_once(builder: SnapshotBuilder) -> None:
