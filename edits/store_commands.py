@@ -42,11 +42,11 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Check an edit on the model, and append the newest content with it; the head does not move."""
-    from edits.workbench import Workbench, find_manifest
-
     if envelope is not None:
         _publish_signed(Path(manifest), envelope, store, author, as_json)
         return
+    from edits.workbench import Workbench, find_manifest
+
     concept_edit = find_manifest(manifest)
     with _open(store) as log:
         head = log.head()

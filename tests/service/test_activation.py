@@ -56,9 +56,16 @@ def activator_of(
     initial: RevisionContent | None = EMPTY,
     clock: Clock | None = None,
     replica: str = "one",
+    **limits: float,
 ) -> Activator:
     return Activator(
-        store, builder, replica=replica, host="host", initial=initial, clock=clock or Clock()
+        store,
+        builder,
+        replica=replica,
+        host="host",
+        initial=initial,
+        clock=clock or Clock(),
+        **limits,
     )
 
 
@@ -219,6 +226,45 @@ def test_a_closed_store_is_an_error_and_not_an_end(
     (tmp_path / "away.db").rename(database)
     activator.refresh()
     assert activator.state.last_error is None
+
+
+def test_a_replica_off_the_head_for_too_long_takes_no_requests_until_it_is_on_it_again(
+    store: RevisionStore, builder: SnapshotBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("service.activation.time.monotonic", lambda: now[0])
+    activator = activator_of(store, builder, max_staleness_seconds=60, request_seconds=5)
+    activator.refresh()
+    assert store.replicas()[0].lease_seconds == 65
+    store.close()
+    database = tmp_path / "log.db"
+    database.rename(tmp_path / "away.db")
+    database.mkdir()
+    now[0] += 59
+    activator.refresh()
+    assert activator.runs.begin() is not None
+    now[0] += 2
+    activator.refresh()
+    assert activator.stale
+    assert (activator.runs.current, activator.runs.begin()) == (None, None)
+    assert activator.active is not None, "what it ran last is kept"
+    database.rmdir()
+    (tmp_path / "away.db").rename(database)
+    activator.refresh()
+    assert not activator.stale
+    assert activator.runs.begin() is not None
+
+
+def test_without_a_limit_a_replica_serves_its_last_good_revision_for_ever(
+    store: RevisionStore, builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("service.activation.time.monotonic", lambda: now[0])
+    activator = activator_of(store, builder)
+    activator.refresh()
+    now[0] += 10**7
+    assert activator.runs.begin() is not None
+    assert store.replicas()[0].lease_seconds is None
 
 
 def test_the_store_hears_of_every_activation_at_the_clocks_time(

@@ -1,0 +1,121 @@
+"""The revision store from the command line: the fence, and sets that others have signed."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from edits.cli import app
+from edits.errors import ContentMismatch
+from edits.manifests import RevisionContent, catalog_entry
+from edits.manifests.signing import SigningKey, sign
+from edits.manifests.statement import RevisionStatement
+from edits.store import ReplicaReport, RevisionStore
+from edits.store_commands import LAGGING
+
+BY = {"author": "ana", "reason": "test"}
+SETS = [RevisionContent(), RevisionContent((catalog_entry("remove-beer"),))]
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A store with two revisions, the first one active."""
+    address = f"sqlite:///{tmp_path / 'quickfix.db'}"
+    with RevisionStore.open(address) as store:
+        store.publish_and_activate(SETS[0], **BY)
+        store.publish(SETS[1], **BY)
+    return address
+
+
+def report(url, active, **fields):
+    with RevisionStore.open(url) as store:
+        store.acknowledge(
+            ReplicaReport("pod-1", "node", datetime.now(UTC), active_revision=active, **fields)
+        )
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_activate_answers_when_every_replica_runs_it(url):
+    report(url, 2)
+    answer = run("activate", "2", "--store", url, "--wait", "5")
+    assert (answer["revision"], answer["fence"]["closed"]) == (2, True)
+    assert answer["fence"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("active", "fields", "reason"),
+    [
+        (1, {}, "runs revision 1"),
+        (2, {"oldest_running": 1}, "a request still runs under revision 1"),
+    ],
+)
+def test_activate_names_who_lags_and_ends_with_its_own_exit_code(url, active, fields, reason):
+    report(url, active, **fields)
+    started = time.monotonic()
+    answer = run("activate", "2", "--store", url, "--wait", "0.3", code=LAGGING)
+    assert 0.3 <= time.monotonic() - started < 5
+    (laggard,) = answer["fence"]["laggards"]
+    assert (laggard["id"], laggard["reason"]) == ("pod-1", reason)
+    with RevisionStore.open(url) as store:
+        assert store.head_number() == 2, "it is the head all the same"
+
+
+def test_the_table_names_who_lags(url):
+    report(url, 1)
+    result = CliRunner().invoke(app, ["activate", "2", "--store", url, "--wait", "0"])
+    assert result.exit_code == LAGGING
+    assert "1 of 1 replicas lag" in result.output
+    assert "pod-1" in result.output
+
+
+def test_urgent_is_kept_with_the_head(url):
+    run("activate", "2", "--store", url, "--urgent")
+    with RevisionStore.open(url) as store:
+        assert store.pointer().restart_below == 2
+    run("rollback", "1", "--store", url, "--urgent")
+    with RevisionStore.open(url) as store:
+        assert store.pointer().restart_below == 3
+
+
+def test_status_says_who_lives(url):
+    report(url, 1)
+    (replica,) = run("status", "--store", url)["replicas"]
+    assert (replica["id"], replica["standing"], replica["active"]) == ("pod-1", "live", 1)
+
+
+@pytest.fixture
+def signed(tmp_path):
+    """A set and its envelope as files."""
+    moment = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    statement = RevisionStatement(4, SETS[1].digest(), moment)
+    files = tmp_path / "revision.json", tmp_path / "revision.dsse.json"
+    files[0].write_bytes(SETS[1].canonical_bytes())
+    files[1].write_bytes(sign(statement, [SigningKey.generate()]))
+    return files
+
+
+def test_a_signed_set_is_published_with_its_envelope_and_its_expiry(url, signed):
+    answer = run("publish", str(signed[0]), "--envelope", str(signed[1]), "--store", url)
+    assert answer == {"revision": 3, "digest": SETS[1].digest()}
+    with RevisionStore.open(url) as store:
+        assert store.envelope(3) == signed[1].read_bytes()
+        assert store.revision(3).expires_at > datetime.now(UTC)
+        assert store.head_number() == 1
+        assert store.envelope(2) is None
+    again = run("publish", str(signed[0]), "--envelope", str(signed[1]), "--store", url)
+    assert again["revision"] == 3
+
+
+def test_an_envelope_of_another_set_is_refused_before_it_is_published(url, signed):
+    signed[0].write_bytes(SETS[0].canonical_bytes())
+    words = ["publish", str(signed[0]), "--envelope", str(signed[1]), "--store", url]
+    assert isinstance(CliRunner().invoke(app, words).exception, ContentMismatch)
+    with RevisionStore.open(url) as store:
+        assert [record.number for record in store.revisions()] == [2, 1]
