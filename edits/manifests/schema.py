@@ -106,7 +106,9 @@ def _first_repeat(texts: Iterable[str]) -> str | None:
 
 ConceptText = Annotated[str, AfterValidator(_concept_text)]
 Rate = Annotated[float, Field(ge=0, le=1), AfterValidator(_unsigned_zero)]
-Weight = Annotated[float, Field(ge=0), AfterValidator(_unsigned_zero)]
+# Beyond these bounds one term of the objective leaves nothing of the others in float64.
+Ridge = Annotated[float, Field(gt=0, le=1e9)]
+Weight = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_unsigned_zero)]
 TokenMode = Literal["last", "last+pad"]
 Fingerprint = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -133,7 +135,7 @@ class Method(_Frozen):
 
     sites: Annotated[str | tuple[str, ...], BeforeValidator(_sites)] = "quickfix"
     tokens: TokenMode | None = None
-    ridge: Annotated[float, Field(gt=0)] | None = None
+    ridge: Ridge | None = None
     preserve_weight: Weight | None = None
     pad_weight: Weight | None = None
     parity: bool = False
@@ -143,7 +145,7 @@ class Choice(_Frozen):
     """What was chosen for an edit that left it open: stored beside it, for every replica."""
 
     tokens: TokenMode
-    ridge: Annotated[float, Field(gt=0)]
+    ridge: Ridge
     preserve_weight: Weight
     pad_weight: Weight
 

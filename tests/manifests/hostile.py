@@ -18,7 +18,7 @@ VALID = {
         "anchor": "toy",
         "type": "object",
         "preserve": ["knife"],
-        "method": {"sites": "quickfix", "tokens": "last", "ridge": 30.0},
+        "method": {"sites": "quickfix", "tokens": "last", "ridge": 30.0, "pad_weight": 1.0},
         "accept": {"max_target_rate": 0.05, "max_drop": 0.03},
     },
 }
@@ -40,6 +40,8 @@ PATHS = [
 NUMBERS = [
     ("metadata", "version"),
     ("spec", "method", "ridge"),
+    ("spec", "method", "preserve_weight"),
+    ("spec", "method", "pad_weight"),
     ("spec", "accept", "max_target_rate"),
     ("spec", "accept", "max_drop"),
 ]
