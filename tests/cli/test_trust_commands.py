@@ -321,7 +321,7 @@ def test_the_commands_of_the_page_run_in_their_order(tmp_path, monkeypatch):
             ran.append(words[0])
         if ran == ["keygen", "keygen"]:
             (tmp_path / "trusted.yaml").write_text(with_keys(written, tmp_path))
-    assert set(ran) == {"keygen", "compose", "sign", "verify"}
+    assert set(ran) == {"keygen", "compose", "sign", "verify", "publish", "activate"}
 
 
 def with_keys(text, folder):
