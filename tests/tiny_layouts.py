@@ -146,18 +146,7 @@ def build_sd3(*, seed: int = 0) -> StableDiffusion3Pipeline:
     )
     spread(text_encoder)
     spread(text_encoder_2)
-    text_encoder_3 = T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer_3),
-            d_model=T5_WIDTH,
-            d_kv=8,
-            d_ff=2 * T5_WIDTH,
-            num_layers=LAYERS_T5,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-        )
-    )
+    text_encoder_3 = _t5_encoder(tokenizer_3)
     transformer = SD3Transformer2DModel(
         sample_size=_LATENT,
         patch_size=2,
@@ -194,18 +183,7 @@ def build_flux(*, seed: int = 0) -> FluxPipeline:
     tokenizer, tokenizer_2 = build_tokenizer("sd-1.x"), build_t5_tokenizer()
     text_encoder = CLIPTextModel(_text_config(tokenizer, HIDDEN, LAYERS, PROJECTION, "quick_gelu"))
     spread(text_encoder)
-    text_encoder_2 = T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer_2),
-            d_model=T5_WIDTH,
-            d_kv=8,
-            d_ff=2 * T5_WIDTH,
-            num_layers=LAYERS_T5,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-        )
-    )
+    text_encoder_2 = _t5_encoder(tokenizer_2)
     transformer = FluxTransformer2DModel(
         in_channels=64,
         num_layers=1,
@@ -227,6 +205,21 @@ def build_flux(*, seed: int = 0) -> FluxPipeline:
     )
     _freeze(pipeline)
     return pipeline
+
+
+def _t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=T5_WIDTH,
+            d_kv=8,
+            d_ff=2 * T5_WIDTH,
+            num_layers=LAYERS_T5,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+        )
+    )
 
 
 def build_untraceable(*, seed: int = 0) -> DDPMPipeline:

@@ -18,23 +18,14 @@ from .replica import Replica, manifest
 LONG = 150  # steps: long enough to be overtaken
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'fleet.db'}"
-    else:
-        with request.getfixturevalue("postgres_server").database() as database:
-            yield database
-
-
 @pytest.fixture
-def fleet(url, tmp_path, settings: Settings, start_replica: Callable[[Settings], Replica]):
+def fleet(store_url, tmp_path, settings: Settings, start_replica: Callable[[Settings], Replica]):
     """Two replicas on one store; polling is slow, so that only the store's word is fast."""
     return [
         start_replica(
             settings.model_copy(
                 update={
-                    "store": url,
+                    "store": store_url,
                     "state_dir": tmp_path / name,
                     "replica": name,
                     "poll_seconds": 3.0,

@@ -9,18 +9,13 @@ from edits.store import RevisionStore
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 # Marks a test that is about one of the two databases.
-on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """The URL of a new store, on both databases in turn."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'store.db'}"
-    else:
-        with request.getfixturevalue("postgres_server").database() as database:
-            yield database
+@pytest.fixture
+def url(store_url):
+    return store_url
 
 
 @pytest.fixture
