@@ -84,7 +84,7 @@ def _supported(url: str) -> tuple[URL, SQLite | PostgreSQL]:
     if parsed.drivername in SQLite.drivers:
         kind = SQLite()
     elif parsed.drivername in PostgreSQL.drivers:
-        kind = PostgreSQL()
+        kind = PostgreSQL(parsed)
     else:
         raise StoreUnavailable(
             f"stores of the kind {parsed.drivername!r} are not supported; use {_FORMS}"

@@ -43,6 +43,11 @@ class PostgreSQL:
 
     drivers = ("postgresql+psycopg",)
 
+    def __init__(self, url: URL) -> None:
+        # Connection arguments replace those of the URL, and what it asks for is to stay.
+        given = url.query.get("options", ())
+        self._options = (_CONNECT["options"], *((given,) if isinstance(given, str) else given))
+
     @property
     def engine_options(self) -> dict[str, Any]:
         """Options of the engine."""
@@ -52,7 +57,7 @@ class PostgreSQL:
             "pool_timeout": _POOL_SECONDS,
             # After the server was restarted the pool's connections are dead: find out before use.
             "pool_pre_ping": True,
-            "connect_args": dict(_CONNECT),
+            "connect_args": {**_CONNECT, "options": " ".join(map(str, self._options))},
         }
 
     def check(self, url: URL) -> None:

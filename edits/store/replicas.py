@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from types import ModuleType
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from edits.store.records import ReplicaReport, storable
@@ -21,6 +21,11 @@ def acknowledge(connection: Connection, report: ReplicaReport, *, at: datetime) 
     upsert = _DIALECTS[connection.dialect.name].insert(replicas).values(values)
     connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=values))
     return dated
+
+
+def forget(connection: Connection, *, before: datetime) -> None:
+    """Take out the replicas that were heard last before that: pods that are long gone."""
+    connection.execute(delete(replicas).where(replicas.c.heartbeat_at < before))
 
 
 def reports(connection: Connection) -> tuple[ReplicaReport, ...]:

@@ -1,7 +1,7 @@
 """The revision store: the log that all replicas follow, and the record of who changed it."""
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Literal, Self
 
@@ -29,6 +29,8 @@ from edits.store.watch import HeadWatch
 class _NoCheck(Enum):
     ANY_HEAD = "any head"
 
+
+_FORGOTTEN = timedelta(days=7)  # every restart of a pod is another replica
 
 ANY_HEAD: Final = _NoCheck.ANY_HEAD
 ExpectedHead = int | None | Literal[_NoCheck.ANY_HEAD]
@@ -169,14 +171,11 @@ class RevisionStore:
             if number is None or number != current:
                 _check(expected_head, current)
             if number is None:
+                now = self._now(connection)
                 number = log.append(
-                    connection,
-                    content,
-                    author=author,
-                    reason=reason,
-                    at=self._now(connection),
-                    signed=signed,
+                    connection, content, author=author, reason=reason, at=now, signed=signed
                 )
+                replicas.forget(connection, before=now - _FORGOTTEN)
             if activate:
                 log.move_head(connection, number, urgent=urgent)
             return log.revision(connection, number)

@@ -1,6 +1,7 @@
 """A store that cannot be opened or used says why, and never repeats a password."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from sqlalchemy import create_engine, inspect
@@ -8,6 +9,7 @@ from sqlalchemy import create_engine, inspect
 from edits import store as package
 from edits.errors import StoreUnavailable
 from edits.store import RevisionStore
+from edits.store.database import Database
 from tests.postgres import postgres
 
 from .conftest import on_postgresql, on_sqlite
@@ -109,6 +111,22 @@ def test_a_database_of_another_program_is_left_alone(url):
     assert '"audit" already exists' in refusal(url)
     with engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["audit"]
+    engine.dispose()
+
+
+@on_postgresql
+def test_options_of_the_url_are_kept_beside_the_stores_own(url):
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA apart")
+    given = f"{url}&options=-csearch_path%3Dapart"
+    with RevisionStore.open(given) as store:
+        store.publish_and_activate(content("a"), author="ana", reason="test")
+    with closing(Database(given)) as database, database.read() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "15s"
+        assert connection.exec_driver_sql("SELECT number FROM apart.head").scalar_one() == 1
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA apart CASCADE")
     engine.dispose()
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import StatementError
 from edits.store import ReplicaReport
 
 from .conftest import START
+from .contents import content
 
 REPORT = ReplicaReport(id="pod-1", host="node-a", started_at=START - timedelta(hours=1))
 
@@ -48,3 +49,14 @@ def test_a_moment_without_a_zone_is_refused(store):
     with pytest.raises(StatementError, match="has no time zone"):
         store.acknowledge(replace(REPORT, started_at=datetime(2026, 1, 1)))
     assert store.replicas() == ()
+
+
+def test_replicas_that_were_not_heard_for_a_week_are_forgotten_with_the_next_revision(
+    store, monkeypatch
+):
+    store.acknowledge(replace(REPORT, id="long-gone"))
+    monkeypatch.setattr(store, "_clock", lambda: START + timedelta(days=8))
+    store.acknowledge(replace(REPORT, id="new"))
+    assert [report.id for report in store.replicas()] == ["long-gone", "new"]
+    store.publish(content("a"), author="ana", reason="test")
+    assert [report.id for report in store.replicas()] == ["new"]
