@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edits.audit import audit
+from edits.audit_commands import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
