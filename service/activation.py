@@ -35,6 +35,7 @@ class ActivationState:
     wanted: int | None = None
     last_error: str | None = None
     last_error_at: datetime | None = None
+    rejected_digest: str | None = None  # of the set that `last_error` is about
     head_read_at: datetime | None = None  # last time the store answered
     on_head_at: float | None = None  # time.monotonic() when this replica last was on the head
 
@@ -70,6 +71,7 @@ class Activator:
         self._clock = clock
         self._trust = trust
         self._signed: SignedSet | None = None  # of the active snapshot
+        self._reading: str | None = None  # digest of the set that is being activated
         self._state = ActivationState()
         self._identity = ReplicaReport(
             id=replica,
@@ -110,6 +112,7 @@ class Activator:
     def refresh(self) -> None:
         """Bring this replica to the head, once. Keeps the last good revision on any failure."""
         wanted = self._state.wanted
+        self._reading = None
         try:
             pointer = self._head()
             wanted = pointer.number
@@ -180,7 +183,7 @@ class Activator:
                 break
             number, restart_below = again.number, again.restart_below
         self.runs.switch(active, restart_below)
-        self._settle(ActivationState(active, number, None, None, *read_at))
+        self._settle(ActivationState(active, number, None, None, None, *read_at))
         metrics.HEAD_READ_AT.set(read_at[0].timestamp())
 
     def _check_still_trusted(self) -> None:
@@ -204,6 +207,7 @@ class Activator:
     def _activated(self, number: int) -> ActiveSnapshot:
         started = time.perf_counter()
         revision = self._store.revision(number)
+        self._reading = revision.digest
         signed = None
         if self._trust is not None:
             envelope = self._store.envelope(number)
@@ -227,7 +231,15 @@ class Activator:
             metrics.ACTIVATIONS.labels("failed").inc()
         if before.last_error != reason:  # a failure that repeats at every poll is logged once
             _log.error("activation failed wanted=%s reason=%s", wanted, reason)
-        self._settle(replace(before, wanted=wanted, last_error=reason, last_error_at=self._clock()))
+        self._settle(
+            replace(
+                before,
+                wanted=wanted,
+                last_error=reason,
+                last_error_at=self._clock(),
+                rejected_digest=self._reading,
+            )
+        )
 
     def _settle(self, state: ActivationState) -> None:
         with self._changed:
@@ -243,6 +255,7 @@ class Activator:
             wanted_revision=state.wanted,
             last_error=state.last_error,
             last_error_at=state.last_error_at,
+            rejected_digest=state.rejected_digest,
             oldest_running=self.runs.oldest(),
         )
 

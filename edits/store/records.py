@@ -58,6 +58,7 @@ class ReplicaReport:
 
     `oldest_running` is the lowest revision that a request still runs under, where that is below
     the active one. `lease_seconds`: without the store it serves no longer than this.
+    `rejected_digest` is that of the set which `last_error` is about.
     """
 
     id: str
@@ -71,6 +72,7 @@ class ReplicaReport:
     heartbeat_at: datetime | None = None
     oldest_running: int | None = None
     lease_seconds: float | None = None
+    rejected_digest: str | None = None
     stopped_at: datetime | None = None
 
 

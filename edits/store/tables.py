@@ -101,6 +101,7 @@ replicas = Table(
     # The lowest revision that a request still runs under, if it is below the active one.
     Column("oldest_running", Integer),
     Column("lease_seconds", Float),  # it serves no longer than this without the store
+    Column("rejected_digest", String(DIGEST_LENGTH)),  # of the set that it cannot run
     Column("stopped_at", UtcDateTime),
 )
 

@@ -58,6 +58,7 @@ def _this_replica(runtime: Runtime, now: datetime) -> dict[str, Any]:
         "stale": runtime.activator.stale,
         "last_error": state.last_error,
         "last_error_at": _time(state.last_error_at),
+        "rejected_digest": state.rejected_digest,
         "waiting": runtime.engine.waiting,
         "running": runtime.engine.running,
     }
@@ -80,6 +81,7 @@ def _replica(report: ReplicaReport, head: int | None, now: datetime) -> dict[str
         "lag": lag,
         "last_error": report.last_error,
         "last_error_at": _time(report.last_error_at),
+        "rejected_digest": report.rejected_digest,
     }
 
 

@@ -186,6 +186,7 @@ def test_a_failed_activation_keeps_the_last_good_revision_and_says_why(
     assert activator.state.last_error.startswith(kind)
     (report,) = store.replicas()
     assert (report.active_revision, report.wanted_revision) == (good, broken)
+    assert report.rejected_digest == store.revision(broken).digest
     assert report.last_error == activator.state.last_error
     recovered = publish(store, content(builder))
     activator.refresh()

@@ -178,6 +178,7 @@ def test_an_attacker_who_writes_the_store_changes_nothing_that_runs(replica, att
     wait_until(lambda: replica.runtime.activator.state.last_error is not None)
     state = replica.runtime.activator.state
     assert state.last_error.startswith(kind), state.last_error
+    assert state.rejected_digest == wanted.digest()
     assert state.active.digest == running.digest()
     assert replica.draw().headers["X-QuickFix-Revision"] == "1"
 

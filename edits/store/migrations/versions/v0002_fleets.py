@@ -19,6 +19,7 @@ def upgrade() -> None:
     """Add the columns, then the triggers of the database at hand."""
     op.add_column("replicas", sa.Column("oldest_running", sa.Integer))
     op.add_column("replicas", sa.Column("lease_seconds", sa.Float))
+    op.add_column("replicas", sa.Column("rejected_digest", sa.String(71)))
     op.add_column("replicas", sa.Column("stopped_at", sa.DateTime(timezone=True)))
     op.add_column(
         "head", sa.Column("restart_below", sa.Integer, nullable=False, server_default="0")
