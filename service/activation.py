@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from edits.errors import HeadMoved, QuickFixError
+from edits.errors import HeadMoved, QuickFixError, TrustError
 from edits.manifests import RevisionContent
 from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
@@ -45,7 +45,8 @@ class Activator:
 
     `initial` is published when the store is brand-new; None leaves that to someone else (the
     edits directory). With `max_staleness_seconds` no request begins on a replica that has not
-    been on the head for so long; one that runs then has `request_seconds` to end.
+    been on the head, or could not tell the fleet, for so long; one that runs then has
+    `request_seconds` to end. Its lease, after which a fence counts it no more, is longer.
     With `trust` only signed sets run; one whose signatures expire or lose their keys while it runs
     runs on, and says so: without it what it removes would come back.
     `refresh` and `stop` belong to one thread, everything else may be called from any.
@@ -78,7 +79,9 @@ class Activator:
             host=host,
             started_at=clock(),
             lease_seconds=(
-                None if max_staleness_seconds is None else max_staleness_seconds + request_seconds
+                None
+                if max_staleness_seconds is None
+                else max_staleness_seconds + request_seconds + HEARTBEAT_SECONDS  # its last step
             ),
         )
         self._reported: tuple[ReplicaReport, float] | None = None
@@ -103,11 +106,18 @@ class Activator:
 
     @property
     def stale(self) -> bool:
-        """Whether this replica has not been on the head for longer than it may serve so."""
-        on_head_at, limit = self._state.on_head_at, self._max_staleness_seconds
-        if limit is None or on_head_at is None:
+        """Whether this replica has not been on the head, or heard of, for longer than it may.
+
+        Its lease runs from its last report, so reading alone must not keep it serving.
+        """
+        on_head_at, reported, limit = (
+            self._state.on_head_at,
+            self._reported,
+            self._max_staleness_seconds,
+        )
+        if limit is None or on_head_at is None or reported is None:
             return False
-        return time.monotonic() - on_head_at > limit
+        return time.monotonic() - min(on_head_at, reported[1]) > limit
 
     def refresh(self) -> None:
         """Bring this replica to the head, once. Keeps the last good revision on any failure."""
@@ -119,9 +129,14 @@ class Activator:
             if wanted is not None:
                 metrics.WANTED_REVISION.set(wanted)
                 self._follow(wanted, pointer.restart_below)
-                self._check_still_trusted()
             else:
-                self._settle(replace(self._state, head_read_at=self._clock()))
+                self._settle(
+                    ActivationState(
+                        self._state.active,
+                        head_read_at=self._clock(),
+                        on_head_at=self._state.on_head_at,
+                    )
+                )
         except (QuickFixError, OSError, RuntimeError) as error:
             self._failed(error, wanted)
         self._acknowledge()
@@ -129,7 +144,7 @@ class Activator:
     def stop(self) -> None:
         """Tell the fleet that this replica serves no more; nothing of it runs when this is called.
 
-        A store that is away is not waited for.
+        A store that is away is tried once.
         """
         now = self._clock()
         try:
@@ -170,7 +185,7 @@ class Activator:
                 break
             # Nobody waits for a replica that does not serve. Before it begins it says so and then
             # reads the head once more: a fence that has not seen it has moved the head by now.
-            self._store.acknowledge(
+            self._send(
                 replace(
                     self._report(),
                     active_revision=number,
@@ -183,13 +198,16 @@ class Activator:
                 break
             number, restart_below = again.number, again.restart_below
         self.runs.switch(active, restart_below)
-        self._settle(ActivationState(active, number, None, None, None, *read_at))
         metrics.HEAD_READ_AT.set(read_at[0].timestamp())
-
-    def _check_still_trusted(self) -> None:
-        if self._trust is not None and self._signed is not None:
-            held = self._signed
-            self._trust.verify(held.digest, held.envelope, now=self._clock())
+        reached = ActivationState(active, number, head_read_at=read_at[0], on_head_at=read_at[1])
+        try:
+            if self._trust is not None and self._signed is not None:
+                held = self._signed  # keys are taken out and signatures expire while it runs
+                self._trust.verify(held.digest, held.envelope, now=self._clock())
+        except TrustError as error:
+            self._failed(error, number, reached)
+        else:
+            self._settle(reached)
 
     def _head(self) -> HeadPointer:
         pointer = self._store.pointer()
@@ -223,17 +241,20 @@ class Activator:
         _log.info("activated revision=%d digest=%s seconds=%.3f", number, revision.digest, seconds)
         return ActiveSnapshot(number, built, self._clock(), seconds)
 
-    def _failed(self, error: Exception, wanted: int | None) -> None:
+    def _failed(
+        self, error: Exception, wanted: int | None, reached: ActivationState | None = None
+    ) -> None:
+        """Keep why this replica is not, or with `reached` should not be, where it is wanted."""
         problem = describe(error)
         reason = f"{problem.type}: {problem.message}"
-        before = self._state
-        if wanted is not None and (before.active is None or before.active.revision != wanted):
+        base = self._state if reached is None else reached
+        if wanted is not None and (base.active is None or base.active.revision != wanted):
             metrics.ACTIVATIONS.labels("failed").inc()
-        if before.last_error != reason:  # a failure that repeats at every poll is logged once
+        if self._state.last_error != reason:  # a failure that repeats at every poll is logged once
             _log.error("activation failed wanted=%s reason=%s", wanted, reason)
         self._settle(
             replace(
-                before,
+                base,
                 wanted=wanted,
                 last_error=reason,
                 last_error_at=self._clock(),
@@ -268,8 +289,11 @@ class Activator:
             if same and now - at < HEARTBEAT_SECONDS:
                 return
         try:
-            self._store.acknowledge(report)
+            self._send(report)
         except QuickFixError as error:
             _log.warning("not acknowledged error=%s", type(error).__name__)
-        else:
-            self._reported = (report, now)
+
+    def _send(self, report: ReplicaReport) -> None:
+        now = time.monotonic()  # before it is dated: the lease must not end before we know
+        self._store.acknowledge(report)
+        self._reported = (report, now)

@@ -18,6 +18,7 @@ from edits.manifests import (
     ConceptEdit,
     ManifestSet,
     RevisionContent,
+    digest,
     load_directory,
     load_signed_set,
 )
@@ -99,20 +100,23 @@ class DesiredState:
 
     def _publish_signed(self, trust: SetTrust) -> tuple[str, ...]:
         """The signed set in the directory, exactly as it was signed; the names of its edits."""
-        signed = load_signed_set(self._folder)
-        content = RevisionContent.from_bytes(signed.content)
-        digest = content.digest()
-        verified = trust.verify(digest, signed.envelope, now=self._store.now())
-        head = self._store.head()
-        if head is None or self._store.envelope(head.number) != signed.envelope:
+        files = load_signed_set(self._folder)
+        head, now = self._store.head(), self._store.now()
+        stored = None if head is None else self._store.envelope(head.number)
+        signed = trust.verify(digest(files.content), files.envelope, now=now)
+        content = RevisionContent.from_bytes(files.content)
+        if stored != files.envelope:
+            if head is not None:
+                # A replica whose volume is behind must not put the older set over the newer one.
+                trust.require_after_head(signed, head.digest, stored, now=now)
             self._builder.build(content)  # what this model cannot carry is never published
-            statement = verified.verified.statement
+            statement = signed.verified.statement
             revision = self._store.publish_and_activate(
                 content,
                 author=self._replica,
                 reason=f"edits directory changed: sequence {statement.sequence}",
                 expected_head=None if head is None else head.number,
-                signed=SignedBy(signed.envelope, statement.expires),
+                signed=SignedBy(files.envelope, statement.expires),
             )
             _log.info("published revision=%d edits=%d", revision.number, len(content.edits))
         return tuple(edit.name for edit in content.edits)

@@ -7,6 +7,7 @@ and this replica follows it like every other one.
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from edits.errors import HeadMoved
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Gatekeeper
-from edits.store import ANY_HEAD, Fence, Revision, RevisionStore, SignedBy
+from edits.store import Fence, Revision, RevisionStore, SignedBy
 from service.activation import Activator
 from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
 from service.reconcile import Reconciler
@@ -165,6 +166,52 @@ class Publisher:
         )
         return self._follow(revision, built, None, started, delivery)
 
+    def publish_signed(
+        self,
+        content: RevisionContent,
+        envelope: bytes,
+        *,
+        author: str,
+        reason: str,
+        expected_head: int | None,
+        delivery: Delivery,
+    ) -> Published:
+        """Publish a whole set with its signatures, and wait as `delivery` says.
+
+        Raises TrustError, SignaturesRequired without trusted keys, EditRefused, HeadMoved,
+        StoreError, DirectoryOwnsEdits, or ActivationFailed.
+        """
+        self._refuse_beside_directory()
+        trust = self._trust
+        if trust is None:
+            raise SignaturesRequired(
+                "this service has no trusted keys (QUICKFIX_TRUSTED_KEYS) to verify a set with; "
+                "publish manifests at /admin/edits"
+            )
+
+        def once() -> Published:
+            head, now = self._store.head(), self._store.now()
+            signed = trust.verify(content.digest(), envelope, now=now)
+            if head is not None:
+                # This replica's ledger may be behind the head, which no older set may replace.
+                stored = self._store.envelope(head.number)
+                trust.require_after_head(signed, head.digest, stored, now=now)
+            built = self._builder.build(content)
+            started = time.perf_counter()
+            statement = signed.verified.statement
+            seen = None if head is None else head.number
+            revision = self._store.publish_and_activate(
+                content,
+                author=author,
+                reason=reason or f"signed set, sequence {statement.sequence}",
+                expected_head=seen if expected_head is None else expected_head,
+                urgent=delivery.urgent,
+                signed=SignedBy(envelope, statement.expires),
+            )
+            return self._follow(revision, built, None, started, delivery)
+
+        return _until_it_wins(once, again=expected_head is None)
+
     def _change(
         self,
         change: Callable[[RevisionContent], tuple[RevisionContent, GateReport | None]],
@@ -175,25 +222,22 @@ class Publisher:
         delivery: Delivery,
     ) -> Published:
         self._require_store_mode()
-        for attempt in range(1, _ATTEMPTS + 1):
+
+        def once() -> Published:
             head = self._head()
             content, gate = change(head.content)
             built = self._builder.build(self._bound(content))
             started = time.perf_counter()
-            try:
-                revision = self._store.publish_and_activate(
-                    built.content,
-                    author=author,
-                    reason=reason,
-                    expected_head=head.number if expected_head is None else expected_head,
-                    urgent=delivery.urgent,
-                )
-            except HeadMoved:
-                if expected_head is not None or attempt == _ATTEMPTS:
-                    raise
-                continue
+            revision = self._store.publish_and_activate(
+                built.content,
+                author=author,
+                reason=reason,
+                expected_head=head.number if expected_head is None else expected_head,
+                urgent=delivery.urgent,
+            )
             return self._follow(revision, built, gate, started, delivery)
-        raise AssertionError("unreachable")
+
+        return _until_it_wins(once, again=expected_head is None)
 
     def _follow(
         self,
@@ -223,41 +267,6 @@ class Publisher:
         fingerprint = self._builder.fingerprint if content.edits else ""
         return dataclasses.replace(content, fingerprint=fingerprint)
 
-    def publish_signed(
-        self,
-        content: RevisionContent,
-        envelope: bytes,
-        *,
-        author: str,
-        reason: str,
-        expected_head: int | None,
-        delivery: Delivery,
-    ) -> Published:
-        """Publish a whole set with its signatures, and wait as `delivery` says.
-
-        Raises TrustError, SignaturesRequired without trusted keys, EditRefused, HeadMoved,
-        StoreError, DirectoryOwnsEdits, or ActivationFailed.
-        """
-        self._refuse_beside_directory()
-        if self._trust is None:
-            raise SignaturesRequired(
-                "this service has no trusted keys (QUICKFIX_TRUSTED_KEYS) to verify a set with; "
-                "publish manifests at /admin/edits"
-            )
-        signed = self._trust.verify(content.digest(), envelope, now=self._store.now())
-        built = self._builder.build(content)
-        started = time.perf_counter()
-        statement = signed.verified.statement
-        revision = self._store.publish_and_activate(
-            content,
-            author=author,
-            reason=reason or f"signed set, sequence {statement.sequence}",
-            expected_head=ANY_HEAD if expected_head is None else expected_head,
-            urgent=delivery.urgent,
-            signed=SignedBy(envelope, statement.expires),
-        )
-        return self._follow(revision, built, None, started, delivery)
-
     def _require_store_mode(self) -> None:
         self._refuse_beside_directory()
         if self._trust is not None:
@@ -272,3 +281,11 @@ class Publisher:
                 "edits of this service come from a directory of manifests (QUICKFIX_EDITS_DIR); "
                 "change the files there instead"
             )
+
+
+def _until_it_wins(once: Callable[[], Published], *, again: bool) -> Published:
+    """`once`, and if the head moved meanwhile, on the head that won. Raises HeadMoved."""
+    for _ in range(_ATTEMPTS - 1 if again else 0):
+        with suppress(HeadMoved):
+            return once()
+    return once()

@@ -63,7 +63,7 @@ class Settings(BaseModel):
     )
     max_staleness_seconds: float | None = Field(
         None,
-        ge=1,
+        ge=10,  # several heartbeats: what counts is the last one that was stored
         le=86_400,
         allow_inf_nan=False,
         description="Not ready, and no new requests, after so long off the head; default: never.",

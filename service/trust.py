@@ -1,7 +1,7 @@
 """What a replica with trusted keys runs: only sets that enough of them have signed, none older.
 
-The order matters. A set is verified before anything of it is read, and its sequence is on the disk
-before a request runs under it: after a restart nothing older can take its place.
+The order matters. A set is verified before anything of it is composed, and its sequence is on the
+disk before a request runs under it: after a restart nothing older can take its place.
 """
 
 import logging
@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from edits.errors import SignatureInvalid
+from edits.errors import SignatureInvalid, TrustError
 from edits.manifests.ledger import SequenceLedger
 from edits.manifests.statement import moment_text
 from edits.manifests.trust import VerifiedStatement, verify
@@ -66,6 +66,19 @@ class SetTrust:
             )
         verified = verify(envelope, keys, content_digest=digest, now=now, last=self._ledger.last())
         return SignedSet(digest, envelope, verified)
+
+    def require_after_head(
+        self, signed: SignedSet, head_digest: str, head_envelope: bytes | None, *, now: datetime
+    ) -> None:
+        """Raise ReplayRefused when the head is a later set, which this replica may not run yet.
+
+        A head that does not verify has no place in the order.
+        """
+        try:
+            head = self.verify(head_digest, head_envelope, now=now).verified.statement
+        except TrustError:
+            return
+        signed.verified.statement.require_after((head.sequence, head.content))
 
     def remember(self, signed: SignedSet) -> None:
         """From now on nothing older may run here. Raises ReplayRefused, LedgerInvalid."""

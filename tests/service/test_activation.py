@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from edits.errors import StoreUnavailable
 from edits.manifests import RevisionContent, parse_manifest
-from edits.store import RevisionStore
+from edits.store import HEARTBEAT_SECONDS, ReplicaReport, RevisionStore
 from service.activation import Activator
 from service.errors import ActivationFailed
 from service.generation.encoder import PromptEncoder
@@ -236,7 +237,7 @@ def test_a_replica_off_the_head_for_too_long_takes_no_requests_until_it_is_on_it
     monkeypatch.setattr("service.activation.time.monotonic", lambda: now[0])
     activator = activator_of(store, builder, max_staleness_seconds=60, request_seconds=5)
     activator.refresh()
-    assert store.replicas()[0].lease_seconds == 65
+    assert store.replicas()[0].lease_seconds == 60 + 5 + HEARTBEAT_SECONDS
     store.close()
     database = tmp_path / "log.db"
     database.rename(tmp_path / "away.db")
@@ -253,6 +254,30 @@ def test_a_replica_off_the_head_for_too_long_takes_no_requests_until_it_is_on_it
     (tmp_path / "away.db").rename(database)
     activator.refresh()
     assert not activator.stale
+    assert activator.runs.begin() is not None
+
+
+def test_a_replica_that_reads_the_head_but_cannot_report_takes_no_requests_in_the_end(
+    store: RevisionStore, builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease runs from its last report: after it a fence counts it no more."""
+    now = [100.0]
+    monkeypatch.setattr("service.activation.time.monotonic", lambda: now[0])
+    activator = activator_of(store, builder, max_staleness_seconds=60, request_seconds=5)
+    activator.refresh()
+    acknowledge = store.acknowledge
+
+    def refuse(_report: ReplicaReport) -> ReplicaReport:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(store, "acknowledge", refuse)
+    for _ in range(13):
+        now[0] += 5
+        activator.refresh()
+    assert activator.stale
+    assert activator.runs.begin() is None
+    monkeypatch.setattr(store, "acknowledge", acknowledge)
+    activator.refresh()
     assert activator.runs.begin() is not None
 
 

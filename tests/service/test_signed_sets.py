@@ -240,6 +240,43 @@ def test_a_set_that_expires_while_it_runs_runs_on_says_so_and_does_not_start_aga
     assert not start_replica(trusting).runtime.ready
 
 
+def test_what_has_expired_is_said_once_and_does_not_come_and_go(replica, caplog):
+    wanted = content(replica, manifest())
+    moment = (datetime.now(UTC) + timedelta(seconds=3)).replace(microsecond=0)
+    signatures = sign(RevisionStatement(1, wanted.digest(), moment), (ALICE, BOB))
+    assert publish(replica, wanted, signatures).status_code == 201
+    activator = replica.runtime.activator
+    wait_until(lambda: activator.state.last_error is not None)
+    seen = set()
+    until = time.monotonic() + 1.0  # twenty ticks
+    while time.monotonic() < until:
+        seen.add(activator.state.last_error)
+    assert len(seen) == 1
+    logged = [each for each in caplog.messages if "statement_expired" in each]
+    assert len(logged) == 1
+
+
+def test_an_older_set_does_not_replace_the_head_through_a_replica_that_is_behind(
+    replica, trusting, start_replica, tmp_path, monkeypatch
+):
+    """Its own ledger would let the set pass; the head that others follow does not."""
+    update = {"store": trusting.store_url, "state_dir": tmp_path / "two", "replica": "two"}
+    behind = start_replica(trusting.model_copy(update=update))
+    monkeypatch.setattr(behind.runtime.reconciler, "tick", lambda: None)
+    publish_one(replica, sequence=7)
+    older = content(replica, manifest(concept="knife"))
+    answer = publish(behind, older, envelope(older, 6))
+    assert (answer.status_code, error_of(answer)) == (409, "replay_refused")
+    assert replica.runtime.store.head_number() == 1
+
+
+def test_a_head_that_nobody_signed_does_not_keep_a_signed_set_away(replica):
+    publish_one(replica, sequence=1)
+    replica.runtime.store.publish_and_activate(content(replica), author="eve", reason="")
+    publish_one(replica, sequence=2, concept="knife")
+    assert replica.draw().headers["X-QuickFix-Revision"] == "3"
+
+
 def test_keys_are_rotated_without_a_restart(replica, keys):
     wanted = publish_one(replica, sequence=1)
     keys_file(keys, alice=ALICE, carol=MALLORY)  # bob's key is taken out
@@ -290,6 +327,25 @@ def test_replicas_that_see_one_signed_directory_publish_one_revision(
     wait_until(lambda: two.runtime.activator.active.digest == changed.digest())
     wait_until(lambda: one.runtime.activator.active.digest == changed.digest())
     assert [record.number for record in one.runtime.store.revisions()] == [2, 1]
+
+
+def test_a_replica_whose_volume_is_behind_does_not_publish_over_the_newer_set(
+    trusting, folder, tmp_path, start_replica
+):
+    store = f"sqlite:///{tmp_path / 'fleet.db'}"
+    one = start_replica(trusting.model_copy(update={"edits_dir": folder, "store": store}))
+    newer = content(one, manifest(concept="knife"))
+    write_set(folder, newer, envelope(newer, 2))
+    wait_until(lambda: one.runtime.ready)
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    older = content(one, manifest())
+    write_set(behind, older, envelope(older, 1))
+    update = {"edits_dir": behind, "store": store, "replica": "two", "state_dir": tmp_path / "2"}
+    two = start_replica(trusting.model_copy(update=update))  # with an empty ledger
+    assert two.runtime.directory.status.last_error.startswith("replay_refused")
+    assert two.runtime.activator.active.digest == newer.digest()
+    assert [record.number for record in one.runtime.store.revisions()] == [1]
 
 
 @pytest.mark.parametrize("fault", ["manifest beside it", "edit added", "one signature", "old"])

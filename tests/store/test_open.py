@@ -1,19 +1,24 @@
 """A store that cannot be opened or used says why, and never repeats a password."""
 
+import re
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
 
 from edits import store as package
 from edits.errors import StoreUnavailable
-from edits.store import RevisionStore
+from edits.store import AuditEvent, ReplicaReport, RevisionStore
 from edits.store.database import Database
 from tests.postgres import postgres
 
 from .conftest import on_postgresql, on_sqlite
 from .contents import content
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def refusal(url):
@@ -127,6 +132,31 @@ def test_options_of_the_url_are_kept_beside_the_stores_own(url):
         assert connection.exec_driver_sql("SELECT number FROM apart.head").scalar_one() == 1
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA apart CASCADE")
+    engine.dispose()
+
+
+@on_postgresql
+def test_the_rights_that_the_operations_page_lists_are_enough(url):
+    RevisionStore.open(url).close()  # the first start, by the schema's owner
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rights = re.search(r"```sql\n(.*?)```", page, re.DOTALL)[1]
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS quickfix")
+        connection.exec_driver_sql("CREATE ROLE quickfix LOGIN")
+        connection.exec_driver_sql(rights)
+    with RevisionStore.open(url.replace("postgres:@", "quickfix:@")) as store:
+        number = store.publish(content("a"), author="ana", reason="test").number
+        store.activate(number, urgent=True)
+        store.rollback(1, author="ana", reason="test")
+        store.acknowledge(ReplicaReport("pod-1", "node", datetime.now(UTC)))
+        store.record(AuditEvent("ana", "operator", "publish", "1", "ok"))
+        with closing(store.watch(lambda: None)):
+            assert store.head_number() == 1
+        assert store.verify_audit().broken is None
+        assert len(store.replicas()) == 1
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP OWNED BY quickfix; DROP ROLE quickfix")
     engine.dispose()
 
 
