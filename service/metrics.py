@@ -13,11 +13,14 @@ __all__ = [
     "ACTIVATION_SECONDS",
     "ACTIVE_REVISION",
     "AUDIT_FAILURES",
+    "BATCH_SIZE",
+    "BATCH_SPLITS",
     "CANCELLED",
     "DECODE_SECONDS",
     "DIRECTORY_SYNCS",
     "EDITS",
     "EDIT_SECONDS",
+    "ENCODE_CACHE",
     "ENCODE_SECONDS",
     "HEAD_READ_AT",
     "QUEUE_DEPTH",
@@ -27,6 +30,7 @@ __all__ = [
     "REQUEST_SECONDS",
     "RESTARTS",
     "RUNNING",
+    "SAFETY_FLAGGED",
     "SET_EXPIRES_AT",
     "STEP_SECONDS",
     "TRACES",
@@ -47,11 +51,25 @@ QUEUE_WAIT_SECONDS = Histogram(
 ENCODE_SECONDS = Histogram(
     "quickfix_encode_seconds", "Prompt to embeddings.", buckets=_PHASE_BUCKETS
 )
+ENCODE_CACHE = Counter(
+    "quickfix_encode_cache", "Prompts looked up among embeddings that are held.", ["result"]
+)
 STEP_SECONDS = Histogram(
-    "quickfix_step_seconds", "One denoising step, guidance included.", buckets=_PHASE_BUCKETS
+    "quickfix_step_seconds", "One denoising step of a batch.", buckets=_PHASE_BUCKETS
+)
+BATCH_SIZE = Histogram(
+    "quickfix_batch_size",
+    "Images that took a denoising step together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64),
+)
+BATCH_SPLITS = Counter(
+    "quickfix_batch_splits", "Batches that failed and were tried again in halves."
 )
 DECODE_SECONDS = Histogram(
-    "quickfix_decode_seconds", "Latents to one image.", buckets=_PHASE_BUCKETS
+    "quickfix_decode_seconds", "Latents to the images of a batch.", buckets=_PHASE_BUCKETS
+)
+SAFETY_FLAGGED = Counter(
+    "quickfix_safety_flagged", "Images that the model's safety checker has blackened."
 )
 REQUEST_SECONDS = Histogram(
     "quickfix_request_seconds",
@@ -63,7 +81,7 @@ REQUESTS = Counter("quickfix_requests", "Generation requests by outcome.", ["out
 REJECTED = Counter("quickfix_rejected", "Generation requests not admitted.", ["reason"])
 CANCELLED = Counter("quickfix_cancelled", "Admitted requests given up.", ["cause"])
 QUEUE_DEPTH = Gauge("quickfix_queue_depth", "Requests that wait.", multiprocess_mode="livesum")
-RUNNING = Gauge("quickfix_running", "Requests being denoised.", multiprocess_mode="livesum")
+RUNNING = Gauge("quickfix_running", "Requests being drawn.", multiprocess_mode="livesum")
 
 # livemin and livemax: if processes ever disagree, the pair shows it.
 ACTIVE_REVISION = Gauge(
@@ -109,6 +127,8 @@ for _reason in ("queue_full", "not_ready"):
     REJECTED.labels(_reason)
 for _cause in ("client_left", "deadline", "drain"):
     CANCELLED.labels(_cause)
+for _result in ("hit", "miss"):
+    ENCODE_CACHE.labels(_result)
 for _result in ("ok", "failed"):
     ACTIVATIONS.labels(_result)
     EDITS.labels(_result)

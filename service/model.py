@@ -70,6 +70,11 @@ class ServedModel:
         name = _public_name(settings.model)
         return cls(name, pipeline, editor, defaults, SizeLimits.of(pipeline), device, dtype)
 
+    def latent_shape(self, width: int, height: int) -> tuple[int, ...]:
+        """(channels, rows, columns) of the latents of an image of so many pixels."""
+        scale = int(self.pipeline.vae_scale_factor)
+        return (int(self.pipeline.unet.config.in_channels), height // scale, width // scale)
+
     @property
     def layout(self) -> Literal["sd-1.x", "sd-2.x"]:
         """SD 1.x pads prompts with end-of-text, SD 2.x with another token."""

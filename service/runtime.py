@@ -14,10 +14,15 @@ from service.activation import Activator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.desired_state import DesiredState
+from service.generation.backends import TorchBackend
+from service.generation.batch import Batches
 from service.generation.decode import Decoder
-from service.generation.denoise import Denoiser
+from service.generation.embed import Embedder
 from service.generation.encoder import PromptEncoder
 from service.generation.engine import Engine
+from service.generation.loop import DenoisingLoop
+from service.generation.queue import WaitingRoom
+from service.generation.schedulers import Schedulers
 from service.model import ServedModel
 from service.publishing import Publisher
 from service.reconcile import Reconciler
@@ -107,15 +112,20 @@ class Runtime:
             request_seconds=settings.request_timeout_seconds,
             trust=trust,
         )
-        engine = Engine(
+        backend = TorchBackend(pipeline)
+        room = WaitingRoom(settings.max_queue)
+        loop = DenoisingLoop(
             activator.runs,
-            encoder=prompts,
-            denoiser=Denoiser(
-                pipeline.unet, pipeline.scheduler, vae_scale_factor=pipeline.vae_scale_factor
-            ),
-            decoder=Decoder(pipeline),
-            max_queue=settings.max_queue,
-            timeout_seconds=settings.request_timeout_seconds,
+            room,
+            embedder=Embedder(prompts, cache_bytes=settings.embedding_cache_mib * 2**20),
+            schedulers=Schedulers(pipeline.scheduler),
+            batches=Batches(backend),
+            decoder=Decoder(backend, pipeline),
+            latent_shape=model.latent_shape,
+            max_batch=settings.max_batch,
+        )
+        engine = Engine(
+            activator.runs, room, loop, timeout_seconds=settings.request_timeout_seconds
         )
         reconciler = Reconciler(activator, directory, store, poll_seconds=settings.poll_seconds)
         publisher = Publisher(

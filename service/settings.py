@@ -57,6 +57,12 @@ class Settings(BaseModel):
     trusted_keys: Path | None = Field(
         None, description="YAML file of public keys: only sets that they signed run."
     )
+    max_batch: int = Field(
+        16, ge=1, le=256, description="Images that are drawn together; the others wait."
+    )
+    embedding_cache_mib: int = Field(
+        64, ge=0, le=65_536, description="Memory for embeddings of prompts seen before, in MiB."
+    )
     max_queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait.")
     poll_seconds: float = Field(
         1.0, ge=0.05, le=3600, allow_inf_nan=False, description="How often the head is read."

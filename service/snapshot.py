@@ -20,9 +20,10 @@ from edits.manifests import RevisionContent
 from edits.method import PRESETS, Editor, EditReport, Site
 from edits.plan import check_base, edit_spec
 from service import metrics
+from service.errors import PolicyUnknown
 from service.generation.encoder import PromptEncoder
 
-__all__ = ["ActiveSnapshot", "BuiltContent", "SnapshotBuilder"]
+__all__ = ["ActiveSnapshot", "BuiltContent", "SnapshotBuilder", "require_policy"]
 
 _REMEMBERED_CONTENTS = 4
 
@@ -38,6 +39,7 @@ class BuiltContent:
     digest: str
     encoders: Mapping[str, nn.Module]
     unets: Mapping[str, nn.Module]
+    policy_digests: Mapping[str, str]  # of each policy's edits: the same digest, the same weights
     report: Callable[[str], tuple[EditReport, ...]]  # of one edit of the default policy
     seconds: float  # captions to edited weights and self-test, all policies
 
@@ -60,6 +62,11 @@ class ActiveSnapshot:
     def encoders(self) -> Mapping[str, nn.Module]:
         """Text encoder of each policy."""
         return self.built.encoders
+
+    @property
+    def policy_digests(self) -> Mapping[str, str]:
+        """What decides each policy's weights."""
+        return self.built.policy_digests
 
     @property
     def unets(self) -> Mapping[str, nn.Module]:
@@ -147,6 +154,7 @@ class SnapshotBuilder:
             digest,
             MappingProxyType(encoders),
             MappingProxyType(unets),
+            MappingProxyType({name: content.policy_digest(name) for name in content.policies}),
             report,
             seconds,
         )
@@ -175,6 +183,13 @@ class SnapshotBuilder:
                     f"policy {policy!r}: the edited encoder moves the empty prompt, by up to "
                     f"{float((embedding - self._empty).abs().max()):.2g}; report the manifest"
                 )
+
+
+def require_policy(snapshot: ActiveSnapshot, policy: str) -> None:
+    """Raise PolicyUnknown, naming those that there are."""
+    if policy not in snapshot.encoders:
+        known = ", ".join(sorted(snapshot.encoders))
+        raise PolicyUnknown(f"no policy {policy!r}; known: {known}", param="policy")
 
 
 def _no_reports(_name: str) -> tuple[EditReport, ...]:

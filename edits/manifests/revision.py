@@ -198,6 +198,19 @@ class RevisionContent:
         """`sha256:...` of the canonical bytes."""
         return digest(self.canonical_bytes())
 
+    def policy_digest(self, policy: str) -> str:
+        """`sha256:...` of what decides a policy's weights: its edits and what was chosen for them.
+
+        Equal for policies with the same edits, in this content or another. Raises KeyError.
+        """
+        names = set(self.policies[policy])
+        own = RevisionContent(
+            edits=tuple(edit for edit in self.edits if edit.name in names),
+            fingerprint=self.fingerprint if names else "",
+            choices={name: chosen for name, chosen in self.choices.items() if name in names},
+        )
+        return own.digest()
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "RevisionContent":
         """The content that `canonical_bytes` wrote. Raises ManifestInvalid for other bytes.

@@ -21,8 +21,8 @@ from service.api.api_keys import identify, policy_of
 from service.api.context import Key, Running, request_id_of, runtime_of
 from service.api.schemas import GenerateBody, ImageItem, ImagesAnswer, ImagesBody
 from service.errors import Cancelled, DeadlineExceeded, describe
+from service.generation.job import CancelCause
 from service.generation.provenance import encode_image, stamp
-from service.generation.queue import CancelCause
 from service.generation.request import Generated, GenerationRequest
 from service.runtime import Runtime
 

@@ -22,6 +22,8 @@ class GenerationRequest:
     height: int  # pixels
     negative_prompt: str = ""
     policy: str = "default"
+    scheduler: str | None = None  # a name of service.generation.schedulers; None: the model's own
+    previews: int = 0  # pictures of the predicted result on the way, for each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,3 @@ class Generated:
     revision: int
     digest: str
     queue_seconds: float
-    encode_seconds: float
-    denoise_seconds: float
-    decode_seconds: float

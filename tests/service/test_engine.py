@@ -16,7 +16,8 @@ from service.errors import (
     PolicyUnknown,
     QueueFull,
 )
-from service.generation.queue import Job, WaitingRoom
+from service.generation.job import Job
+from service.generation.queue import WaitingRoom
 from service.generation.request import GenerationRequest
 from service.settings import Settings
 
@@ -125,15 +126,19 @@ def test_who_has_its_image_finds_the_place_that_it_left(
     assert len(again[0].future.result(60).images) == 1
 
 
-def test_a_free_loop_takes_one_beside_those_that_may_wait() -> None:
+def test_the_places_of_the_loop_add_to_those_that_may_wait() -> None:
     room = WaitingRoom(1)
     jobs = [Job(request(), deadline=time.monotonic() + 60) for _ in range(4)]
+    assert room.take(1, wait=False) is None
     room.enter(jobs[0])
-    assert room.take() is jobs[0]
     room.enter(jobs[1])
     with pytest.raises(QueueFull):
         room.enter(jobs[2])
-    room.loop_is_free()
+    assert room.take(1, wait=False) is jobs[0]
+    assert room.take(0, wait=False) is None
+    with pytest.raises(QueueFull):
+        room.enter(jobs[2])
+    room.freed(1)
     room.enter(jobs[2])
     with pytest.raises(QueueFull):
         room.enter(jobs[3])
@@ -141,8 +146,8 @@ def test_a_free_loop_takes_one_beside_those_that_may_wait() -> None:
 
 def test_retry_after_follows_the_measured_rate() -> None:
     room = WaitingRoom(1)
-    job = Job(request(steps=50), deadline=time.monotonic() + 60)  # 100 passes of the UNet
-    room.served(job, 20.0)
+    job = Job(request(steps=50), deadline=time.monotonic() + 60)  # 100 rows of UNet passes
+    room.stepped(rows=20, seconds=4.0)
     room.enter(job)
     with pytest.raises(QueueFull) as full:
         room.enter(Job(request(), deadline=0.0))

@@ -1,0 +1,132 @@
+"""One admitted request on its way through the engine, and what its client is told meanwhile."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL.Image import Image
+
+from service.errors import Cancelled, DeadlineExceeded, NotReady
+from service.generation.request import Generated, GenerationRequest
+from service.runs import Run
+
+__all__ = ["Began", "CancelCause", "Event", "Job", "Previewed", "Stepped"]
+
+CancelCause = Literal["client_left", "deadline", "drain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The job is drawn under this revision from now on; what came before is void."""
+
+    revision: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """Image `index` has taken `taken` of its `steps` passes."""
+
+    index: int
+    taken: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What image `index` is going to be, as its latents stood after `taken` passes."""
+
+    index: int
+    number: int  # 0 is the first preview of the image
+    picture: Image
+    taken: int
+    steps: int
+
+
+Event = Began | Stepped | Previewed
+
+
+class Job:
+    """One admitted request, the run that it was given, and whether it is to stop.
+
+    Whoever waits for the future calls `release` once the answer has left, or nobody wants it.
+    `listener` hears of what happens, on the engine's threads: it must not block.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        *,
+        deadline: float,
+        listener: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.deadline = deadline  # time.monotonic()
+        self.admitted_at = time.monotonic()
+        self.future: Future[Generated] = Future()
+        self._listener = listener
+        self._cause: CancelCause | None = None
+        self._run: Run | None = None
+        self._released = False
+
+    @property
+    def work(self) -> int:
+        """Rows of UNet passes that the request needs."""
+        branches = 2 if self.request.guidance_scale > 1 else 1
+        return len(self.request.seeds) * self.request.steps * branches
+
+    def accept(self) -> bool:
+        """The engine takes it, for the first time or again; False when nobody wants it any more."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
+
+    @property
+    def cause(self) -> CancelCause | None:
+        """Why it is to stop, if it is."""
+        return self._cause
+
+    def cancel(self, cause: CancelCause) -> None:
+        """Ask for a stop at the next step; the first cause stays."""
+        self._cause = self._cause or cause
+
+    def begin(self, run: Run) -> None:
+        """It runs under this from now on; a run that it had before has been ended."""
+        self._run = run
+        self.tell(Began(run.snapshot.revision, run.snapshot.digest))
+
+    def tell(self, event: Event) -> None:
+        """Let the client know."""
+        if self._listener is not None:
+            self._listener(event)
+
+    @property
+    def listens(self) -> bool:
+        """Whether anybody hears of events."""
+        return self._listener is not None
+
+    def release(self) -> None:
+        """Nobody will send what it drew, or it has been sent: its revision need not be kept."""
+        self._released = True
+        if self.future.done():
+            self._end_run()
+
+    def finished(self) -> None:
+        """The engine is done with it, and its future too."""
+        if self._released:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self._run.end()
+
+    def check(self) -> None:
+        """Raise Cancelled, DeadlineExceeded or NotReady when the job should not go on."""
+        if self._cause is None and time.monotonic() > self.deadline:
+            self._cause = "deadline"
+        if self._cause == "deadline":
+            raise DeadlineExceeded("the request's deadline has passed")
+        if self._cause == "drain":
+            raise NotReady("this replica shuts down")
+        if self._cause == "client_left":
+            raise Cancelled("the client left")
