@@ -3,91 +3,43 @@
 They need an API key where the service has a file of them, and nothing where it has none.
 """
 
-import asyncio
 import base64
 import time
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
-from edits.errors import QuickFixError
-from service import metrics
-from service.api.api_keys import identify, policy_of
-from service.api.context import Key, Running, request_id_of, runtime_of
+from service.api.api_keys import policy_of
+from service.api.awaited import Awaited
+from service.api.context import Key, Running, request_id_of
+from service.api.measured import KeyedRoute, MeasuredRoute
 from service.api.schemas import GenerateBody, ImageItem, ImagesAnswer, ImagesBody
-from service.errors import Cancelled, DeadlineExceeded, describe
-from service.generation.job import CancelCause
+from service.api.streaming import stream_images
 from service.generation.provenance import encode_image, stamp
-from service.generation.request import Generated, GenerationRequest
-from service.runtime import Runtime
 
 __all__ = ["router"]
-
-_OUTCOMES = {429: "rejected", 503: "rejected", 499: "cancelled", 504: "cancelled"}
-
-
-class KeyedRoute(APIRoute):
-    """Asks for the API key before anything of the body is read."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler behind the key."""
-        handler = super().get_route_handler()
-
-        async def keyed(request: Request) -> Response:
-            keys = runtime_of(request).api_keys
-            request.state.api_key = None
-            if keys is not None:
-                given = request.headers.get("authorization")
-                # Off the event loop: it may read a file.
-                request.state.api_key = await run_in_threadpool(identify, keys, given)
-            return await handler(request)
-
-        return keyed
-
-
-class MeasuredRoute(KeyedRoute):
-    """Counts and times every request by its outcome, refused ones too."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler inside the measurement."""
-        handler = super().get_route_handler()
-
-        async def measured(request: Request) -> Response:
-            started = time.perf_counter()
-            outcome = "cancelled"  # what stays when the server's own timer cancels the task
-            try:
-                response = await handler(request)
-                outcome = "ok"
-                return response
-            except Exception as error:
-                outcome = _outcome(error)
-                raise
-            finally:
-                metrics.REQUESTS.labels(outcome).inc()
-                metrics.REQUEST_SECONDS.labels(outcome).observe(time.perf_counter() - started)
-
-        return measured
-
 
 router = APIRouter(tags=["generation"], route_class=KeyedRoute)
 _measured = APIRouter(route_class=MeasuredRoute)
 
 
-@_measured.post("/v1/images/generations")
+@_measured.post(
+    "/v1/images/generations",
+    response_model=ImagesAnswer,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
 async def generate_images(
     body: ImagesBody, request: Request, response: Response, runtime: Running, key: Key
-) -> ImagesAnswer:
-    """OpenAI's Images request; image i of n is drawn from seed + i."""
-    policy = policy_of(key, body.policy)
-    wanted = body.request(runtime.model, policy=policy, images=body.n or 1)
-    generated = await _draw(runtime, wanted, request)
-    headers = stamp(generated, request_id_of(request))
+) -> ImagesAnswer | Response:
+    """OpenAI's Images request; image i of n is drawn from seed + i. A stream with `stream`."""
+    wanted = body.request(runtime.model, policy=policy_of(key, body.policy))
     kind = body.output_format or "png"
+    awaited = await Awaited.admitted(runtime, request, wanted)
+    if body.stream:
+        return await stream_images(awaited, wanted, kind, request)
+    generated = await awaited.result()
+    headers = stamp(generated, request_id_of(request))
     files = await run_in_threadpool(
         lambda: [encode_image(image, kind, headers) for image in generated.images]
     )
@@ -111,7 +63,7 @@ async def generate_png(
 ) -> Response:
     """JSON in, one PNG out."""
     wanted = body.request(runtime.model, policy=policy_of(key, body.policy))
-    generated = await _draw(runtime, wanted, request)
+    generated = await (await Awaited.admitted(runtime, request, wanted)).result()
     headers = stamp(generated, request_id_of(request))
     png = await run_in_threadpool(encode_image, generated.images[0], "png", headers)
     headers["X-QuickFix-Seed"] = str(generated.request.seeds[0])
@@ -139,54 +91,6 @@ def list_models(runtime: Running) -> dict[str, Any]:
         "guidance_scale": model.defaults.guidance_scale,
     }
     return {"object": "list", "data": [card]}
-
-
-async def _draw(runtime: Runtime, wanted: GenerationRequest, request: Request) -> Generated:
-    """Wait for the images; a client that leaves, and time that runs out, stop the work."""
-    # Off the event loop: a long prompt of rare characters takes a second to normalise and tokenise.
-    check = runtime.prompts.check
-    await asyncio.to_thread(check, wanted.prompt, param="prompt")
-    await asyncio.to_thread(check, wanted.negative_prompt, param="negative_prompt")
-    job = runtime.engine.submit(wanted)
-    drawn = asyncio.wrap_future(job.future)
-    left = asyncio.ensure_future(_client_left(request))
-    either: set[asyncio.Future[Any]] = {drawn, left}
-    sent = False
-    cause: CancelCause = "deadline"  # also when the server's own timer cancels this task
-    try:
-        await asyncio.wait(
-            either,
-            timeout=job.deadline - time.monotonic(),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if drawn.done():
-            generated = drawn.result()
-            sent = True  # its revision runs until the answer has left: the edge says when
-            request.state.on_sent = job.release
-            return generated
-        if left.done():
-            cause = "client_left"
-            raise Cancelled("the client left")
-        raise DeadlineExceeded("the request's deadline has passed")
-    finally:
-        left.cancel()
-        runtime.engine.abandon(job, cause)
-        drawn.cancel()
-        if not sent:
-            job.release()
-
-
-async def _client_left(request: Request) -> None:
-    """Return when the client closes its connection; the body has been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _outcome(error: Exception) -> str:
-    if isinstance(error, RequestValidationError | HTTPException):
-        return "invalid"
-    status = describe(error).status if isinstance(error, QuickFixError) else 500
-    return _OUTCOMES.get(status, "invalid" if status < 500 else "failed")
 
 
 router.include_router(_measured)

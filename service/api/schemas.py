@@ -29,6 +29,7 @@ __all__ = [
 MAX_IMAGES = 10
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
+MAX_PREVIEWS = 3
 MAX_TEXT = 10_000  # characters; the token limit of the model is far below
 MAX_SEED = 2**63 - 1
 
@@ -41,6 +42,9 @@ Prompt = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 Size = Annotated[str, Field(pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$")]
 
 
+SchedulerName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "unipc"]
+
+
 class GenerateBody(_Strict):
     """Body of `POST /generate`: one image. What is left out is the model's own default."""
 
@@ -50,10 +54,21 @@ class GenerateBody(_Strict):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE)] | None = None
+    scheduler: SchedulerName | None = None
     policy: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     user: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
-    def request(self, model: ServedModel, *, policy: str, images: int = 1) -> GenerationRequest:
+    @property
+    def images(self) -> int:
+        """How many images to draw."""
+        return 1
+
+    @property
+    def previews(self) -> int:
+        """How many previews of each."""
+        return 0
+
+    def request(self, model: ServedModel, *, policy: str) -> GenerationRequest:
         """The same with this model's defaults, under `policy`; image i of n has seed + i.
 
         Raises RequestInvalid for a size that the model does not take.
@@ -64,7 +79,7 @@ class GenerateBody(_Strict):
         return GenerationRequest(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt or "",
-            seeds=tuple(range(seed, seed + images)),
+            seeds=tuple(range(seed, seed + self.images)),
             steps=defaults.steps if self.steps is None else self.steps,
             guidance_scale=(
                 defaults.guidance_scale if self.guidance_scale is None else self.guidance_scale
@@ -72,6 +87,8 @@ class GenerateBody(_Strict):
             width=width,
             height=height,
             policy=policy,
+            scheduler=self.scheduler,
+            previews=self.previews,
         )
 
 
@@ -85,6 +102,23 @@ class ImagesBody(GenerateBody):
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
     response_format: Literal["b64_json"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
+    stream: bool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None  # of a stream
+
+    @property
+    def images(self) -> int:
+        """How many images to draw."""
+        return self.n or 1
+
+    @property
+    def previews(self) -> int:
+        """How many previews of each. Raises RequestInvalid where they are asked for unstreamed."""
+        if self.partial_images and not self.stream:
+            raise RequestInvalid(
+                "partial_images are sent in a stream only; set stream to true",
+                param="partial_images",
+            )
+        return self.partial_images or 0
 
 
 class ImageItem(_Strict):

@@ -84,11 +84,12 @@ class DenoisingLoop:
         if self._thread.ident is None:
             return
         self._thread.join(timeout=seconds)
-        with self._open_lock:
-            late = tuple(self._open)
-        for running in late:
-            running.job.cancel("drain")
-        self._thread.join()
+        if self._thread.is_alive():
+            with self._open_lock:
+                late = tuple(self._open)
+            for running in late:
+                running.job.cancel("drain")
+            self._thread.join()
         self._decoder.close()
         self._refuse_waiting()  # what the decoder's last pictures were to start over
 

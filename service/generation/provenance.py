@@ -6,6 +6,7 @@ from typing import Literal
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
+from service.generation.job import Began
 from service.generation.request import Generated
 
 __all__ = ["ImageFormat", "encode_image", "stamp"]
@@ -13,11 +14,11 @@ __all__ = ["ImageFormat", "encode_image", "stamp"]
 ImageFormat = Literal["png", "jpeg", "webp"]
 
 
-def stamp(generated: Generated, request_id: str) -> dict[str, str]:
+def stamp(drawn: Generated | Began, request_id: str) -> dict[str, str]:
     """The response headers; the text chunks of a PNG carry the same names and values."""
     return {
-        "X-QuickFix-Revision": str(generated.revision),
-        "X-QuickFix-Digest": generated.digest,
+        "X-QuickFix-Revision": str(drawn.revision),
+        "X-QuickFix-Digest": drawn.digest,
         "X-Request-Id": request_id,
     }
 

@@ -162,7 +162,7 @@ def test_a_silent_replica_counts_until_it_cannot_serve_any_more(
     clock, store._clock = store._clock, lambda: past
     store.acknowledge(report)
     store._clock = clock
-    answer = one.publish(manifest(), wait=0.5 if late else 20)
+    answer = one.publish(manifest(), wait=3 if late else 20)
     assert answer.status_code == (202 if late else 201)
     names = [laggard["id"] for laggard in answer.json()["fence"]["laggards"]]
     assert names == (["lost"] if late else [])

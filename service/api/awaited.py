@@ -1,0 +1,85 @@
+"""A client's wait for its job: events, the result, or the reason why there is none.
+
+Whatever ends the request, `close` is called by the edge once nothing more is sent: what nobody
+waits for is stopped, and the run of what was sent ends.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from fastapi import Request
+
+from service.errors import Cancelled, DeadlineExceeded
+from service.generation.job import CancelCause, Event
+from service.generation.request import Generated, GenerationRequest
+from service.runtime import Runtime
+
+__all__ = ["Awaited"]
+
+
+class Awaited:
+    """One admitted job and the client that waits for it. Belongs to the event loop."""
+
+    def __init__(self, runtime: Runtime, request: Request, wanted: GenerationRequest) -> None:
+        """Admit the job. Raises QueueFull, NotReady, PolicyUnknown."""
+        self._engine = runtime.engine
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: look what has happened
+        self._job = self._engine.submit(wanted, self._tell)
+        request.state.on_sent = self.close
+        self._job.future.add_done_callback(lambda _future: self._tell(None))
+        self._left = asyncio.ensure_future(_client_left(request))
+        self._left.add_done_callback(lambda _task: self._events.put_nowait(None))
+
+    @classmethod
+    async def admitted(
+        cls, runtime: Runtime, request: Request, wanted: GenerationRequest
+    ) -> "Awaited":
+        """The same once the prompts are checked. Raises RequestInvalid too."""
+        # Off the event loop: a long prompt of rare characters takes a second to tokenise.
+        check = runtime.prompts.check
+        await asyncio.to_thread(check, wanted.prompt, param="prompt")
+        await asyncio.to_thread(check, wanted.negative_prompt, param="negative_prompt")
+        return cls(runtime, request, wanted)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens to the job until it is done.
+
+        Raises Cancelled when the client leaves, DeadlineExceeded when its time is over.
+        """
+        while not (self._job.future.done() and self._events.empty()):
+            left = self._job.deadline - time.monotonic()
+            try:
+                event = await asyncio.wait_for(self._events.get(), timeout=max(left, 0))
+            except TimeoutError:
+                raise DeadlineExceeded("the request's deadline has passed") from None
+            if event is not None:
+                yield event
+            elif self._left.done() and not self._job.future.done():
+                raise Cancelled("the client left")
+
+    async def result(self) -> Generated:
+        """The images. Raises what `events` raises, and what the job's future raises."""
+        async for _event in self.events():
+            pass
+        return self._job.future.result()
+
+    def close(self) -> None:
+        """Nothing more is sent. May be called again."""
+        cause: CancelCause = "client_left" if self._left.done() else "deadline"
+        self._left.cancel()
+        self._engine.abandon(self._job, cause)
+        self._job.release()
+
+    def _tell(self, event: Event | None) -> None:
+        """Called on the engine's threads, also when nobody waits any more."""
+        with suppress(RuntimeError):  # the event loop has ended
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+async def _client_left(request: Request) -> None:
+    """Return when the client closes its connection; the body has been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
