@@ -1,12 +1,16 @@
-"""Admission, order, cancelling, deadlines and draining of the one denoising loop."""
+"""Admission, batching, order, fairness, cancelling, deadlines and draining of the loop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from PIL.Image import Image
 from prometheus_client import REGISTRY
+from torch import Tensor
 
 from service.errors import (
     Cancelled,
@@ -16,9 +20,11 @@ from service.errors import (
     PolicyUnknown,
     QueueFull,
 )
+from service.generation.embed import EmbeddingCache
 from service.generation.job import Job
 from service.generation.queue import WaitingRoom
 from service.generation.request import GenerationRequest
+from service.generation.turns import Turns
 from service.settings import Settings
 
 from .replica import Replica, manifest
@@ -246,3 +252,139 @@ def test_draining_stops_what_does_not_finish_in_time(replica: Replica) -> None:
     assert time.monotonic() - began < 5
     with pytest.raises(NotReady):
         running.future.result(0)
+
+
+def test_requests_that_differ_in_everything_share_steps(replica: Replica) -> None:
+    """Steps, guidance, scheduler, policy: what has one shape is drawn with one pass."""
+    engine = replica.runtime.engine
+    assert replica.publish(manifest()).status_code == 201
+    body = {"name": "lenient", "edits": []}
+    answer = replica.client.put("/admin/policies", json=body, headers=replica.operator)
+    assert answer.status_code == 201
+    wanted = [
+        request(steps=40),
+        replace(request(steps=50), guidance_scale=1.0),
+        replace(request(steps=60), scheduler="dpm++"),
+        replace(request(steps=45), policy="lenient"),
+    ]
+    alone = [engine.submit(one).future.result(60) for one in wanted]
+    steps, images = sample("quickfix_step_seconds_count"), sample("quickfix_batch_size_sum")
+    jobs = [engine.submit(one) for one in wanted]
+    together = [job.future.result(60) for job in jobs]
+    assert sample("quickfix_batch_size_sum") - images == 40 + 50 + 60 + 45
+    assert sample("quickfix_step_seconds_count") - steps < 100  # one after the other: 195
+    for first, second in zip(alone, together, strict=True):
+        assert first.revision == second.revision == 3
+        difference = np.subtract(
+            *(np.asarray(one.images[0]).astype(int) for one in (first, second))
+        )
+        assert np.abs(difference).max() <= 1
+    pictures = [np.asarray(one.images[0]) for one in together]
+    assert not np.array_equal(pictures[0], pictures[3])
+
+
+def test_a_request_of_more_images_than_places_takes_them_as_they_come_free(
+    settings: Settings, start_replica: Start
+) -> None:
+    engine = start_replica(settings.model_copy(update={"max_batch": 3})).runtime.engine
+    many = engine.submit(request(steps=6, seeds=tuple(range(7))))
+    late = engine.submit(request(steps=2, seeds=(3,)))
+    drawn = many.future.result(60)
+    assert len(drawn.images) == 7
+    (alone,) = late.future.result(60).images
+    assert np.asarray(alone).shape == np.asarray(drawn.images[3]).shape
+    assert sample("quickfix_running") == 0
+
+
+def test_a_long_request_is_not_starved_by_a_stream_of_short_ones(
+    settings: Settings, start_replica: Start
+) -> None:
+    engine = start_replica(settings.model_copy(update={"max_batch": 2})).runtime.engine
+    short = [engine.submit(request(steps=3)) for _ in range(10)]
+    long = engine.submit(request(steps=20))
+    after = [engine.submit(request(steps=3)) for _ in range(30)]
+    order: list[str] = []
+    long.future.add_done_callback(lambda _future: order.append("long"))
+    for job in after:
+        job.future.add_done_callback(lambda _future: order.append("short"))
+    wait([job.future for job in (*short, long, *after)], timeout=120)
+    assert order.index("long") <= 10  # beside it, the other place draws some seven short ones
+
+
+def test_a_large_image_does_not_hold_up_small_ones(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    large = engine.submit(replace(request(steps=LONG), width=64, height=64))
+    wait_until(lambda: engine.running == 1)
+    small = engine.submit(request(steps=5))
+    assert len(small.future.result(60).images) == 1
+    assert not large.future.done()
+    engine.abandon(large, "client_left")
+
+
+def test_an_image_that_cannot_be_decoded_ends_its_request_and_no_other(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = replica.runtime.engine
+    decoder = engine._loop._decoder
+    decode = decoder.decode
+
+    def fails_on_large(latents: Sequence[Tensor]) -> list[Image]:
+        if latents[0].shape[-1] > 16:
+            raise RuntimeError("the VAE is out of memory")
+        return decode(latents)
+
+    monkeypatch.setattr(decoder, "decode", fails_on_large)
+    bad = engine.submit(replace(request(steps=3, seeds=(1, 2, 3)), width=64, height=64))
+    good = engine.submit(request(steps=8))
+    with pytest.raises(GenerationFailed):
+        bad.future.result(60)
+    assert len(good.future.result(60).images) == 1
+    assert engine.running == 0
+    assert engine.alive
+
+
+def test_groups_get_the_same_time_whatever_their_steps_cost() -> None:
+    turns = Turns()
+    cost = {"small": 1.0, "large": 4.0}
+    used = dict.fromkeys(cost, 0.0)
+    for _ in range(1000):
+        group = turns.next(cost)
+        turns.took(group, cost[group])
+        used[group] += cost[group]
+    assert abs(used["small"] - used["large"]) <= 4
+
+
+def test_a_group_that_comes_late_has_no_claim_to_the_time_before() -> None:
+    turns = Turns()
+    for _ in range(100):
+        turns.took(turns.next(["old"]), 1.0)
+    picked = []
+    for _ in range(10):
+        group = turns.next(["old", "new"])
+        turns.took(group, 1.0)
+        picked.append(group)
+    assert picked.count("new") == 5
+
+
+def test_embeddings_are_held_within_a_bound_and_the_last_used_stay() -> None:
+    cache = EmbeddingCache(max_bytes=3 * 40)
+    rows = {name: torch.full((1, 10), float(i)) for i, name in enumerate("abcd")}
+    for name in "abc":
+        cache.put("sha256:1", name, rows[name])
+    assert cache.get("sha256:1", "a") is rows["a"]
+    cache.put("sha256:1", "d", rows["d"])
+    assert cache.nbytes == 120
+    assert cache.get("sha256:1", "b") is None
+    assert cache.get("sha256:2", "a") is None
+    cache.put("sha256:1", "large", torch.zeros(1, 1000))
+    assert cache.get("sha256:1", "large") is None
+    assert cache.nbytes == 120
+
+
+def test_a_prompt_is_encoded_once_for_all_who_ask_for_it(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    misses = sample("quickfix_encode_cache_total", result="miss")
+    jobs = [engine.submit(request(seeds=(seed,))) for seed in range(5)]
+    wait([job.future for job in jobs], timeout=60)
+    assert sample("quickfix_encode_cache_total", result="miss") - misses <= 2  # and the empty one
+    assert len({np.asarray(job.future.result().images[0]).tobytes() for job in jobs}) == 5
