@@ -260,7 +260,7 @@ def test_requests_that_differ_in_everything_share_steps(replica: Replica) -> Non
     assert replica.publish(manifest()).status_code == 201
     body = {"name": "lenient", "edits": []}
     answer = replica.client.put("/admin/policies", json=body, headers=replica.operator)
-    assert answer.status_code == 201
+    assert answer.status_code == 200
     wanted = [
         request(steps=40),
         replace(request(steps=50), guidance_scale=1.0),
@@ -329,7 +329,7 @@ def test_an_image_that_cannot_be_decoded_ends_its_request_and_no_other(
     decode = decoder.decode
 
     def fails_on_large(latents: Sequence[Tensor]) -> list[Image]:
-        if latents[0].shape[-1] > 16:
+        if latents[0].shape[-1] > 8:
             raise RuntimeError("the VAE is out of memory")
         return decode(latents)
 
