@@ -40,7 +40,7 @@ def system_paths() -> frozenset[str]:
 
     from service.app import QuickFix  # noqa: PLC0415 - loads torch
 
-    QuickFix.inject_config()
+    QuickFix.inject_config()  # type: ignore[attr-defined] # BentoML has no types
     return frozenset(route.path for route in ServiceAppFactory(QuickFix, is_main=True).routes)
 
 

@@ -115,7 +115,7 @@ def _probes(pod: Pod, contract: Contract) -> Iterator[Finding]:
         get = (pod.container.get(probe) or {}).get("httpGet") or {}
         if get.get("path") != path or path not in contract.probe_paths:
             yield pod.in_container(f"{probe}.httpGet.path", f"must be {path}")
-        if pod.ports.get(get.get("port")) != contract.port:
+        if pod.ports.get(str(get.get("port"))) != contract.port:
             yield pod.in_container(
                 f"{probe}.httpGet.port", "is no port that the service listens on"
             )
