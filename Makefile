@@ -22,11 +22,12 @@ demo: $(READY) ## Serve the demo model, remove two concepts live, write out/demo
 serve: $(READY) ## Serve the demo model on port 3000 until interrupted
 	$(BIN)/quickfix serve
 
-check: $(READY) ## Format, lint, types, import contracts
+check: $(READY) ## Format, lint, types, import contracts, Kubernetes overlays
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.k8s
 
 test: $(READY) ## All tests
 	$(BIN)/pytest

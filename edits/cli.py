@@ -13,7 +13,7 @@ from edits.audit_commands import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
-from edits.store_commands import activate, publish, rollback, status
+from edits.store_commands import activate, migrate, publish, rollback, status
 from edits.terminal import (
     console,
     demo_table,
@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(trace)
 app.command()(export)
 app.command()(attack)
-for _command in (publish, activate, rollback, status, keygen, compose, sign, verify):
+for _command in (publish, activate, rollback, status, migrate, keygen, compose, sign, verify):
     app.command()(_command)
 app.add_typer(audit, name="audit")
 

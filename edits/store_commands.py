@@ -1,4 +1,4 @@
-"""`quickfix publish|activate|rollback|status`: the revision store, without a service."""
+"""`quickfix publish|activate|rollback|status|migrate`: the revision store, without a service."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from edits.manifests import RevisionContent
 from edits.store import Revision, RevisionStore, SignedBy, standing
 from edits.terminal import rows_table, show
 
-__all__ = ["DEFAULT_STORE", "LAGGING", "activate", "publish", "rollback", "status"]
+__all__ = ["DEFAULT_STORE", "LAGGING", "activate", "migrate", "publish", "rollback", "status"]
 
 LAGGING = 3  # exit code: it is the head, but some replica may still answer with something older
 DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
@@ -137,6 +137,29 @@ def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     rows = document["replicas"] or [nobody]
     title = f"head {document['head']}: {', '.join(document['edits']) or 'no edits'}"
     show(document, as_json, rows_table(title, rows))
+
+
+def migrate(
+    store: Store = DEFAULT_STORE,
+    store_file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="File with the URL, so that no argument shows it."
+        ),
+    ] = None,
+    grant: Annotated[
+        str | None,
+        typer.Option(help="Database user that gets the rights of a replica (PostgreSQL)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Create or upgrade the store's schema, as the owner of its tables; repeating it is safe."""
+    url = store if store_file is None else store_file.read_text(encoding="utf-8").strip()
+    with _open(url) as log:
+        if grant is not None:
+            log.grant(grant)
+        document = {"schema": log.schema_version(), "granted_to": grant}
+    show(document, as_json, rows_table("migrated", [document]))
 
 
 def _show_head(log: RevisionStore, revision: Revision, wait: float | None, as_json: bool) -> None:

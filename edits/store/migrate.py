@@ -28,7 +28,7 @@ def migrate(database: Database) -> None:
 
     # An upgraded store opens without the write lock, even while another process is writing.
     with database.read() as connection:
-        if _current(connection) == wanted:
+        if schema_version(connection) == wanted:
             return
     with _alembic_is_global, database.write() as connection:
         # Whoever comes second finds the work done: Alembic reads the version inside the lock.
@@ -38,10 +38,11 @@ def migrate(database: Database) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             raise StoreUnavailable(
-                f"the store has the schema {_current(connection)!r}, which this version does not "
-                "know; run the version that wrote it, or a later one"
+                f"the store has the schema {schema_version(connection)!r}, which this version "
+                "does not know; run the version that wrote it, or a later one"
             ) from error
 
 
-def _current(connection: Connection) -> str | None:
+def schema_version(connection: Connection) -> str | None:
+    """The schema that the database has; None before the first."""
     return MigrationContext.configure(connection).get_current_revision()

@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edits.errors import StoreUnavailable
+from edits.store.tables import metadata, replicas
 
 __all__ = ["HEAD_CHANNEL", "PostgreSQL"]
 
@@ -35,6 +36,13 @@ _CONNECT = {
     "application_name": "quickfix",
     "options": "-c statement_timeout=15s -c lock_timeout=15s "
     "-c idle_in_transaction_session_timeout=60s",
+}
+
+_ADVICE = {
+    "25006": "the server is a read-only standby; name the primary",
+    "3D000": "create the database first",
+    "42501": "grant the user the rights that docs/operations.md lists",
+    "42704": "create the user first",
 }
 
 
@@ -85,6 +93,26 @@ class PostgreSQL:
         """Wait until no other process upgrades this database; held until the transaction ends."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
 
+    def grant(self, connection: Connection, user: str) -> None:
+        """Give `user` what a replica needs: no new tables, no change of the schema's version."""
+        name = connection.dialect.identifier_preparer.quote_identifier(user)
+        tables = ", ".join(table.name for table in metadata.sorted_tables)
+        schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+        for rights in (
+            f"USAGE ON SCHEMA {schema}",
+            f"SELECT, INSERT, UPDATE ON {tables}",
+            "SELECT ON alembic_version",
+            f"DELETE ON {replicas.name}",
+        ):
+            connection.exec_driver_sql(f"GRANT {rights} TO {name}")
+        # On a schema of somebody else GRANT only warns.
+        enters = "SELECT has_schema_privilege(%s, current_schema(), 'USAGE')"
+        if not connection.exec_driver_sql(enters, (user,)).scalar_one():
+            raise StoreUnavailable(
+                f"{user!r} may not use the schema {schema}, and this user may not allow it; "
+                "run this as the owner of the database"
+            )
+
     def changes(self, driver: psycopg.Connection[Any], stopped: threading.Event) -> Iterator[None]:
         """One item now and soon after each commit that moved the head, until `stopped`."""
         driver.autocommit = True
@@ -100,14 +128,12 @@ class PostgreSQL:
         state, said = getattr(cause, "sqlstate", None) or "", str(cause)
         if state.startswith("28") or "authentication failed" in said:
             return "check the user and the password"
-        if state == "3D000" or "does not exist" in said:
-            return "create the database first"
-        if state == "42501":
-            return "grant the user the rights that docs/operations.md lists"
+        if state in _ADVICE:
+            return _ADVICE[state]
+        if "does not exist" in said:
+            return _ADVICE["3D000"]
         if state.startswith("53"):
             return "the server has no room for more: raise its limits"
-        if state == "25006":
-            return "the server is a read-only standby; name the primary"
         return "check that the server runs and can be reached"
 
 

@@ -59,6 +59,12 @@ class SQLite:
     def lock_schema(self, connection: Connection) -> None:
         """Nothing: a write transaction has the whole file already."""
 
+    def grant(self, _connection: Connection, user: str) -> None:
+        """Raise StoreUnavailable: who may write the file may write the store."""
+        raise StoreUnavailable(
+            f"SQLite has no users, so {user!r} cannot be given rights; leave the user out"
+        )
+
     def changes(self, driver: sqlite3.Connection, stopped: threading.Event) -> Iterator[None]:
         """One item now and soon after each commit of another connection, until `stopped`."""
         seen = None

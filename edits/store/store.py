@@ -11,7 +11,7 @@ from edits.errors import HeadMoved
 from edits.manifests import RevisionContent, digest
 from edits.store import audit, fleet, log, replicas
 from edits.store.database import Database
-from edits.store.migrate import migrate
+from edits.store.migrate import migrate, schema_version
 from edits.store.records import (
     Anchor,
     AuditEntry,
@@ -68,6 +68,19 @@ class RevisionStore:
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
+
+    def schema_version(self) -> str:
+        """The schema that the database has, as its newest migration is called."""
+        with self._database.read() as connection:
+            return schema_version(connection) or ""
+
+    def grant(self, user: str) -> None:
+        """Give a database user the rights of a replica; the store's own user must be the owner.
+
+        Raises StoreUnavailable, also for SQLite, which has no users.
+        """
+        with self._database.write() as connection:
+            self._database.kind.grant(connection, user)
 
     def __enter__(self) -> Self:
         return self

@@ -3,13 +3,17 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
+# diffusers loads weights through the one; of the other only the table of look-alikes is read.
+NOT_IMPORTED = {"accelerate", "confusable-homoglyphs"}
 OF_AN_EXTRA = {"ray"}  # `pip install quickfix[ray]`; without it the executor says so
 
 
@@ -63,3 +67,15 @@ def test_everything_that_serves_is_locked_not_only_installed() -> None:
     for module in imports("service", "edits") - OF_AN_EXTRA:
         names = {canonicalize_name(name) for name in distributions.get(module, ())}
         assert names & locked, f"{module} is imported and not in requirements-serve.lock"
+
+
+def test_nothing_is_locked_for_the_image_that_serving_does_not_import() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    distributions = packages_distributions()
+    used = {
+        canonicalize_name(name)
+        for module in imports("service", "edits")
+        for name in distributions.get(module, ())
+    }
+    assert wanted - used == NOT_IMPORTED

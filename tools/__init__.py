@@ -1,0 +1,1 @@
+"""What keeps the project true: lock files, schemas, checks."""
