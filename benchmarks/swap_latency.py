@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -86,8 +86,8 @@ class Operator:
 
 def measured(runtime: Runtime, arms: dict[bool, Arm], on: list[bool]) -> None:
     """Time what the denoising loop waits for: wraps the engine's own calls."""
-    runs, denoiser = runtime.activator.runs, runtime.engine._denoiser
-    begin, draw = runs.begin, denoiser.run
+    runs, loop = runtime.activator.runs, runtime.engine._loop
+    begin, let_go = runs.begin, loop._let_go
 
     def timed_begin() -> Run | None:
         started = time.perf_counter()
@@ -95,17 +95,14 @@ def measured(runtime: Runtime, arms: dict[bool, Arm], on: list[bool]) -> None:
         arms[on[0]].held_up.append(time.perf_counter() - started)
         return run
 
-    def timed_draw(*arguments: Any, before_step: Any, **options: Any) -> Any:
-        def timed_check() -> None:
-            started = time.perf_counter()
-            before_step()
-            arms[on[0]].held_up.append(time.perf_counter() - started)
-
-        return draw(*arguments, before_step=timed_check, **options)
+    def timed_let_go() -> None:
+        started = time.perf_counter()
+        let_go()
+        arms[on[0]].held_up.append(time.perf_counter() - started)
 
     assert isinstance(runs, Runs)  # noqa: S101
     runs.begin = timed_begin  # type: ignore[method-assign]
-    denoiser.run = timed_draw  # type: ignore[method-assign]
+    loop._let_go = timed_let_go  # type: ignore[method-assign]
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import httpx
+import numpy as np
 from PIL import Image
 
 PROMPTS = ("a photo of a pistol on a red background", "a photo of a cat on a blue background")
@@ -64,9 +65,9 @@ def main() -> int:
     failed: list[int] = []
     mixed = 0
     revisions: set[str] = set()
-    images: dict[tuple[str, str, int], list[bytes]] = defaultdict(list)
+    images: dict[tuple[str, str, int], list[np.ndarray]] = defaultdict(list)
 
-    def ask(number: int) -> tuple[str, tuple[str, str, int], bytes, bool] | None:
+    def ask(number: int) -> tuple[str, tuple[str, str, int], np.ndarray, bool] | None:
         prompt, seed = PROMPTS[number % len(PROMPTS)], number // len(PROMPTS) % SEEDS
         answer = client.post("/generate", json={"prompt": prompt, "seed": seed})
         if answer.status_code != httpx.codes.OK:
@@ -78,7 +79,7 @@ def main() -> int:
         # A revision lasts about two images here, its content comes back again and again: images of
         # one content must agree across revisions, which holds those of one revision too.
         digest = answer.headers["X-QuickFix-Digest"]
-        return revision, (digest, prompt, seed), image.tobytes(), same
+        return revision, (digest, prompt, seed), np.asarray(image).astype(int), same
 
     started = time.perf_counter()
     with ThreadPoolExecutor(options.clients) as pool, ThreadPoolExecutor(1) as admin:
@@ -94,7 +95,11 @@ def main() -> int:
         finally:
             stop.set()
         activations = operator.result()  # an activation that was refused fails the run
-    differing = sum(len(set(pictures)) > 1 for pictures in images.values())
+    # Who shared its batch may change a picture's last digit, no more.
+    differing = sum(
+        any(np.abs(other - pictures[0]).max() > 1 for other in pictures)
+        for pictures in images.values()
+    )
     repeated = sum(len(pictures) - 1 for pictures in images.values())
     print(
         json.dumps(
