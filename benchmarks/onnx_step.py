@@ -16,8 +16,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ from service.generation.encoder import PromptEncoder
 PROMPTS = ("a photo of a cat", "a red robot on a table", "a painting by van gogh", "")
 WARM_UP = 3
 
-Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+Inputs = tuple[Tensor, Tensor, Tensor]  # latents, timesteps, embeddings
 
 
 class Eager:
@@ -72,9 +72,8 @@ class Spinning(OnnxBackend):
         self._decoder = BoundSession(graphs.vae_decoder, **place)
 
 
-def sides(model: str, cache: Path, *, threads: int, spinning: bool) -> dict[str, Any]:
-    """Name -> backend, and the pipeline's facts under `pipeline`."""
-    pipeline = load_pipeline(model)
+def sides(pipeline: Any, cache: Path, *, threads: int, spinning: bool) -> dict[str, Any]:
+    """Name -> backend, the ONNX ones checked against torch."""
     graphs = cached_graphs(pipeline, cache)
     found: dict[str, Any] = {
         "torch": Eager(copy.deepcopy(pipeline)),
@@ -84,7 +83,7 @@ def sides(model: str, cache: Path, *, threads: int, spinning: bool) -> dict[str,
     if spinning:
         found["onnx_spinning"] = Spinning(pipeline, graphs, threads=threads)
     check_against_torch(found["onnx"], pipeline)
-    return {"pipeline": pipeline, "backends": found}
+    return found
 
 
 def timed(calls: dict[str, Callable[[], Any]], *, repeats: int, steps: int) -> dict[str, Any]:
@@ -113,24 +112,44 @@ def timed(calls: dict[str, Callable[[], Any]], *, repeats: int, steps: int) -> d
     }
 
 
-@contextmanager
-def decoding(backend: Any, latents: Tensor, *, active: bool) -> Iterator[None]:
-    """Another thread decodes one image after the other meanwhile."""
+def beside(backend: Any, inputs: Inputs, *, repeats: int, steps: int) -> float:
+    """Median milliseconds of a step while another thread decodes one image after the other."""
     stop = threading.Event()
 
     def decode() -> None:
         while not stop.is_set():
-            backend.decode(latents)
+            backend.decode(inputs[0][:1])
 
     thread = threading.Thread(target=decode)
-    if active:
-        thread.start()
+    thread.start()
     try:
-        yield
+        step = partial(backend.predict, *inputs)
+        return float(timed({"torch": step}, repeats=repeats, steps=steps)["torch"]["ms"])
     finally:
         stop.set()
-        if active:
-            thread.join()
+        thread.join()
+
+
+def figures(
+    backends: dict[str, Any], inputs: Inputs, *, repeats: int, steps: int, beside_decoder: bool
+) -> dict[str, Any]:
+    """`step` and `decode` of every side; with `beside_decoder` its step alone."""
+    often = {"repeats": repeats, "steps": steps}
+    if beside_decoder:  # every side beside its own decoder, so one after the other
+        found = {name: beside(backend, inputs, **often) for name, backend in backends.items()}
+        base = found["torch"]
+        return {
+            "step": {name: {"ms": ms, "ratio": round(ms / base, 3)} for name, ms in found.items()}
+        }
+    predicts = {name: partial(backend.predict, *inputs) for name, backend in backends.items()}
+    decodes = {name: partial(backend.decode, inputs[0]) for name, backend in backends.items()}
+    return {"step": timed(predicts, **often), "decode": timed(decodes, **often)}
+
+
+def encoded(pipeline: Any) -> Tensor:
+    """Embeddings (prompts, positions, features) of the model's own text encoder."""
+    encoder = PromptEncoder(pipeline.tokenizer, device=torch.device("cpu"), dtype=torch.float32)
+    return torch.cat([encoder.encode(pipeline.text_encoder, text) for text in PROMPTS])
 
 
 def main(
@@ -150,53 +169,34 @@ def main(
 ) -> None:
     """Time UNet steps and decodings of every backend."""
     torch.set_num_threads(threads)
+    pipeline = load_pipeline(model)
     with tempfile.TemporaryDirectory(prefix="quickfix-") as temporary:
-        ready = sides(model, cache or Path(temporary), threads=threads, spinning=spinning)
-        pipeline, backends = ready["pipeline"], ready["backends"]
-        document: dict[str, Any] = {
-            "model": Path(model).name,
-            "provider": backends["onnx"].provider,
-            "threads": threads,
-            "dtype": "float32",
-            "repeats": repeats,
-            "steps": steps,
-            "beside_decoder": beside_decoder,
-            "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "step": {},
-            "decode": {},
-        }
-        encoder = PromptEncoder(pipeline.tokenizer, device=torch.device("cpu"), dtype=torch.float32)
-        encoded = torch.cat([encoder.encode(pipeline.text_encoder, text) for text in PROMPTS])
-        draw = torch.Generator().manual_seed(0)
-        side = int(pipeline.unet.config.sample_size)
-        for count in map(int, rows.split(",")):
-            latents = torch.randn(count, 4, side, side, generator=draw)
-            timesteps = torch.randint(0, 1000, (count,), generator=draw)
-            embeddings = encoded.repeat(-(-count // len(PROMPTS)), 1, 1)[:count]
-            figures: dict[str, Any] = {}
-            if beside_decoder:  # each alone with its own decoder, so not in turns
-                for name, backend in backends.items():
-                    with decoding(backend, latents[:1], active=True):
-                        call = {
-                            "torch": lambda b=backend: b.predict(latents, timesteps, embeddings)
-                        }
-                        figures[name] = timed(call, repeats=repeats, steps=steps)["torch"]
-                base = figures["torch"]["ms"]
-                for each in figures.values():
-                    each["ratio"] = round(each["ms"] / base, 3)
-                    del each["cpu_ms"], each["cpu_ratio"]  # the decoder's is in it
-            else:
-                steps_of = {
-                    name: lambda b=backend: b.predict(latents, timesteps, embeddings)
-                    for name, backend in backends.items()
-                }
-                figures = timed(steps_of, repeats=repeats, steps=steps)
-                decodings = {
-                    name: lambda b=backend: b.decode(latents) for name, backend in backends.items()
-                }
-                document["decode"][str(count)] = timed(decodings, repeats=repeats, steps=steps)
-            document["step"][str(count)] = figures
+        backends = sides(pipeline, cache or Path(temporary), threads=threads, spinning=spinning)
+    texts = encoded(pipeline)
+    draw = torch.Generator().manual_seed(0)
+    side = int(pipeline.unet.config.sample_size)
+    found = {}
+    for count in map(int, rows.split(",")):
+        inputs = (
+            torch.randn(count, int(pipeline.unet.config.in_channels), side, side, generator=draw),
+            torch.randint(0, 1000, (count,), generator=draw),
+            texts.repeat(-(-count // len(PROMPTS)), 1, 1)[:count],
+        )
+        found[str(count)] = figures(
+            backends, inputs, repeats=repeats, steps=steps, beside_decoder=beside_decoder
+        )
+    document = {
+        "model": Path(model).name,
+        "provider": backends["onnx"].provider,
+        "threads": threads,
+        "dtype": "float32",
+        "repeats": repeats,
+        "steps": steps,
+        "beside_decoder": beside_decoder,
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "rows": found,
+    }
     text = json.dumps(document, indent=2)
     print(text)
     if out is not None:

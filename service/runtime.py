@@ -14,6 +14,7 @@ from service.activation import Activator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.desired_state import DesiredState
+from service.generation.backends import Backend, load_backend
 from service.generation.decode import Decoder
 from service.generation.denoise import Denoiser
 from service.generation.encoder import PromptEncoder
@@ -39,6 +40,7 @@ class Runtime:
     settings: Settings
     started_at: datetime
     model: ServedModel
+    backend: Backend
     prompts: PromptEncoder
     store: RevisionStore
     builder: SnapshotBuilder
@@ -57,9 +59,9 @@ class Runtime:
     def start(cls, settings: Settings) -> Self:
         """Load the model, open the store, activate the head, start the threads.
 
-        Raises ModelLoadError, StoreUnavailable, TokensInvalid or ApiKeysInvalid. A head that
-        cannot be activated is no error: the replica starts, says why it is not ready, and tries
-        again.
+        Raises ModelLoadError, StoreUnavailable, TokensInvalid, ApiKeysInvalid, GraphsUnexportable,
+        BackendUnavailable or BackendMismatch. A head that cannot be activated is no error: the
+        replica starts, says why it is not ready, and tries again.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         tokens: Tokens = (
@@ -74,12 +76,14 @@ class Runtime:
             trust = SetTrust(settings.trusted_keys, settings.state_dir)
         model = ServedModel.load(settings)
         pipeline = model.pipeline
+        backend = load_backend(pipeline, settings)
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
         builder = SnapshotBuilder(
             pipeline.text_encoder,
             model.editor,
             prompts,
             presets=model.defaults.presets,
+            edited_unets=backend.supports_edited_unet,
         )
         gatekeeper = Gatekeeper(
             model.editor,
@@ -136,11 +140,18 @@ class Runtime:
         )
         engine.start()
         reconciler.start()
-        _log.info("started model=%s layout=%s device=%s", model.name, model.layout, model.device)
+        _log.info(
+            "started model=%s layout=%s backend=%s provider=%s",
+            model.name,
+            model.layout,
+            backend.name,
+            backend.provider,
+        )
         return cls(
             settings=settings,
             started_at=datetime.now(UTC),
             model=model,
+            backend=backend,
             prompts=prompts,
             store=store,
             builder=builder,
