@@ -11,7 +11,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import diffusers
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edits.errors import GraphsUnexportable
 from edits.method.fingerprint import module_digest
 
-FORMAT = "quickfix-onnx/v1"
+FORMAT: Final = "quickfix-onnx/v1"
 OPSET = 18
 DTYPES = (torch.float32, torch.float16)
 
