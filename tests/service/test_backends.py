@@ -216,6 +216,13 @@ def test_numbers_that_are_none_do_not_pass_the_check(tiny: Given) -> None:
         check_against_torch(Broken(tiny.pipeline), tiny.pipeline)
 
 
+def test_graphs_in_float16_pass_the_check_of_float16(tmp_path: Path) -> None:
+    pipeline = build_pipeline().to(torch.float16)
+    graphs = cached_graphs(pipeline, tmp_path)
+    backend = OnnxBackend(pipeline, graphs, threads=1)
+    assert 0 < check_against_torch(backend, pipeline) <= 1e-2
+
+
 def test_the_first_start_exports_and_the_next_one_does_not(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
