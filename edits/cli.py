@@ -13,6 +13,7 @@ from edits.audit_commands import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
+from edits.graphs.command import onnx
 from edits.store_commands import activate, migrate, publish, rollback, status
 from edits.terminal import (
     console,
@@ -29,6 +30,7 @@ from edits.trust_commands import compose, keygen, sign, verify
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
 app.command()(export)
+app.command()(onnx)
 app.command()(attack)
 for _command in (publish, activate, rollback, status, migrate, keygen, compose, sign, verify):
     app.command()(_command)

@@ -9,6 +9,9 @@ QuickFixError
 │   ├── NonFinite            captures or the solution contain NaN or infinity
 │   └── GateRefused          the edit does less, or harms more, than its manifest accepts
 ├── ModelLoadError           a pipeline folder or hub id that cannot be loaded
+├── GraphsError
+│   ├── GraphsDamaged        exported graphs are not those of the model, or not as exported
+│   └── GraphsUnexportable   the model or its dtype cannot be exported to ONNX
 ├── TraceError
 │   ├── TracePromptsInvalid  a file of caption pairs breaks its schema or its rules
 │   ├── PipelineUntraceable  a pipeline whose parts cannot be observed one by one
@@ -75,6 +78,18 @@ class GateRefused(EditRefused):
 
 class ModelLoadError(QuickFixError):
     """A pipeline cannot be loaded from that folder or hub id."""
+
+
+class GraphsError(QuickFixError):
+    """ONNX graphs of a model were refused or cannot be made."""
+
+
+class GraphsDamaged(GraphsError):
+    """Exported graphs are those of another model, or their bytes do not match their digest."""
+
+
+class GraphsUnexportable(GraphsError):
+    """The model, or its dtype, cannot be exported to ONNX."""
 
 
 class TraceError(QuickFixError):

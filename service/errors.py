@@ -4,6 +4,8 @@ QuickFixError (edits.errors)
 ├── SettingsInvalid      a variable is unknown or out of range; only at start
 ├── TokensInvalid        the tokens file cannot be read or breaks its schema; only at start
 ├── ApiKeysInvalid       the API keys file, likewise
+├── BackendUnavailable   not the provider that was asked for; only at start
+├── BackendMismatch      other numbers than torch's; only at start
 ├── RequestInvalid       a generation request that this model cannot serve
 ├── PolicyUnknown        the active revision has no policy of that name
 ├── PolicyForbidden      the API key does not allow that policy
@@ -40,6 +42,14 @@ class TokensInvalid(QuickFixError):
 
 class ApiKeysInvalid(QuickFixError):
     """The API keys file cannot be read or breaks its schema."""
+
+
+class BackendUnavailable(QuickFixError):
+    """The backend does not run on the device that it was asked to run on."""
+
+
+class BackendMismatch(QuickFixError):
+    """The backend's numbers are further from torch's than its bound."""
 
 
 class RequestInvalid(QuickFixError):

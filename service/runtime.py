@@ -14,7 +14,7 @@ from service.activation import Activator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.desired_state import DesiredState
-from service.generation.backends import TorchBackend
+from service.generation.backends import Backend, load_backend
 from service.generation.batch import Batches
 from service.generation.decode import Decoder
 from service.generation.embed import Embedder
@@ -44,6 +44,7 @@ class Runtime:
     settings: Settings
     started_at: datetime
     model: ServedModel
+    backend: Backend
     prompts: PromptEncoder
     store: RevisionStore
     builder: SnapshotBuilder
@@ -62,9 +63,9 @@ class Runtime:
     def start(cls, settings: Settings) -> Self:
         """Load the model, open the store, activate the head, start the threads.
 
-        Raises ModelLoadError, StoreUnavailable, TokensInvalid or ApiKeysInvalid. A head that
-        cannot be activated is no error: the replica starts, says why it is not ready, and tries
-        again.
+        Raises ModelLoadError, StoreUnavailable, TokensInvalid, ApiKeysInvalid, GraphsUnexportable,
+        BackendUnavailable or BackendMismatch. A head that cannot be activated is no error: the
+        replica starts, says why it is not ready, and tries again.
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         tokens: Tokens = (
@@ -79,12 +80,14 @@ class Runtime:
             trust = SetTrust(settings.trusted_keys, settings.state_dir)
         model = ServedModel.load(settings)
         pipeline = model.pipeline
+        backend = load_backend(pipeline, settings)
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
         builder = SnapshotBuilder(
             pipeline.text_encoder,
             model.editor,
             prompts,
             presets=model.defaults.presets,
+            edited_unets=backend.supports_edited_unet,
         )
         gatekeeper = Gatekeeper(
             model.editor,
@@ -112,7 +115,6 @@ class Runtime:
             request_seconds=settings.request_timeout_seconds,
             trust=trust,
         )
-        backend = TorchBackend(pipeline)
         room = WaitingRoom(settings.max_queue)
         loop = DenoisingLoop(
             activator.runs,
@@ -146,11 +148,18 @@ class Runtime:
         )
         engine.start()
         reconciler.start()
-        _log.info("started model=%s layout=%s device=%s", model.name, model.layout, model.device)
+        _log.info(
+            "started model=%s layout=%s backend=%s provider=%s",
+            model.name,
+            model.layout,
+            backend.name,
+            backend.provider,
+        )
         return cls(
             settings=settings,
             started_at=datetime.now(UTC),
             model=model,
+            backend=backend,
             prompts=prompts,
             store=store,
             builder=builder,

@@ -36,7 +36,12 @@ class Settings(BaseModel):
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Precision of the UNet, VAE and text encoder."
     )
-    backend: Literal["torch"] = Field("torch", description="What runs the UNet.")
+    backend: Literal["torch", "onnx"] = Field(
+        "torch", description="What runs the UNet and the VAE decoder."
+    )
+    compile: bool = Field(
+        False, description="Compile the UNet with `torch.compile`: backend torch on a GPU only."
+    )
     threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=1,
@@ -109,6 +114,14 @@ class Settings(BaseModel):
     def _half_precision_needs_a_gpu(self) -> Self:
         if self.device == "cpu" and self.dtype == "float16":
             raise ValueError("dtype float16 needs a GPU; use float32 or bfloat16 on device cpu")
+        return self
+
+    @model_validator(mode="after")
+    def _backend_runs_what_is_asked(self) -> Self:
+        if self.backend == "onnx" and self.dtype == "bfloat16":
+            raise ValueError("backend onnx runs dtype float32 or float16; choose one of them")
+        if self.compile and (self.backend == "onnx" or self.device == "cpu"):
+            raise ValueError("compile is for backend torch on a GPU; leave it out")
         return self
 
     @property

@@ -17,7 +17,7 @@ from torch import nn
 
 from edits.errors import EditRefused, FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
-from edits.method import PRESETS, Editor, EditReport, Site
+from edits.method import PRESETS, Editor, EditReport, EditSpec, Site
 from edits.plan import check_base, edit_spec
 from service import metrics
 from service.errors import PolicyUnknown
@@ -88,7 +88,9 @@ class SnapshotBuilder:
         prompts: PromptEncoder,
         *,
         presets: Mapping[str, tuple[Site, ...]] = PRESETS,
+        edited_unets: bool = True,
     ) -> None:
+        self._edited_unets = edited_unets  # whether the backend can run one
         self._pristine = pristine  # what requests without edits run; the editor has its own
         self._editor = editor
         self._prompts = prompts
@@ -123,6 +125,7 @@ class SnapshotBuilder:
                 for edit in content.edits
             }
             for spec in specs.values():
+                self._check_backend(spec)
                 self._editor.check(spec)
             encoders: dict[str, nn.Module] = {}
             unets: dict[str, nn.Module] = {}
@@ -169,6 +172,18 @@ class SnapshotBuilder:
             )
         for edit in content.edits:
             check_base(edit, ours)
+
+    def _check_backend(self, spec: EditSpec) -> None:
+        if self._edited_unets:
+            return
+        sites = [site for site in self._editor.sites(spec) if site.component == "unet"]
+        if sites:
+            raise EditRefused(
+                f"edit {spec.name!r} changes the UNet at {sites[0]}, and the backend of this "
+                "replica runs the pristine one only; set QUICKFIX_BACKEND to torch, or edit the "
+                "text encoder",
+                param="spec.method.sites",
+            )
 
     def _self_test(
         self, policy: str, encoder: nn.Module, captions: list[str], *, pinned: bool

@@ -11,9 +11,13 @@ from service.errors import HTTP_ERRORS, Problem, describe, wire_body
 
 ONLY_AT_START = {
     library.ModelLoadError,
+    library.GraphsDamaged,
+    library.GraphsUnexportable,
     service.SettingsInvalid,
     service.TokensInvalid,
     service.ApiKeysInvalid,
+    service.BackendUnavailable,
+    service.BackendMismatch,
 }
 
 

@@ -217,6 +217,7 @@ def test_models_shows_the_card(shared: Replica) -> None:
     assert (card["layout"], card["size"]) == ("sd-1.x", "32x32")
     assert card["fingerprint"].startswith("sha256:")
     assert card["safety_checker"] is False
+    assert (card["backend"], card["provider"]) == ("torch", "cpu")
     assert (card["max_prompt_tokens"], card["steps"]) == (22, 4)
 
 

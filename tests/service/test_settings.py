@@ -70,7 +70,8 @@ def test_an_unknown_variable_is_refused_with_the_known_names() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("BACKEND", "onnx"),
+        ("BACKEND", "tensorrt"),
+        ("COMPILE", "perhaps"),
         ("DEVICE", "tpu"),
         ("DTYPE", "int8"),
         ("STORE", "mysql://host/db"),
@@ -91,6 +92,25 @@ def test_a_bad_value_is_refused_and_names_its_variable(name: str, text: str) -> 
 def test_half_precision_on_a_cpu_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match="needs a GPU"):
         Settings.from_env({"QUICKFIX_DEVICE": "cpu", "QUICKFIX_DTYPE": "float16"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"BACKEND": "onnx", "DTYPE": "bfloat16"}, "float32 or float16"),
+        ({"BACKEND": "onnx", "COMPILE": "true"}, "backend torch on a GPU"),
+        ({"DEVICE": "cpu", "COMPILE": "true"}, "backend torch on a GPU"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_refused(variables: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsInvalid, match=said):
+        Settings.from_env({PREFIX + name: text for name, text in variables.items()})
+
+
+def test_backend_onnx_and_compile_on_a_gpu_are_accepted() -> None:
+    assert Settings.from_env({"QUICKFIX_BACKEND": "onnx"}).backend == "onnx"
+    asked = {"QUICKFIX_DEVICE": "cuda", "QUICKFIX_COMPILE": "true"}
+    assert Settings.from_env(asked).compile is True
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

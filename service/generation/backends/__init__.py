@@ -1,6 +1,7 @@
-"""What runs the UNet and the VAE: PyTorch, or ONNX Runtime."""
+"""What runs the UNet and the VAE decoder: torch, or graphs through onnxruntime."""
 
 from service.generation.backends.backend import Backend
+from service.generation.backends.load import load_backend
 from service.generation.backends.torch import TorchBackend
 
-__all__ = ["Backend", "TorchBackend"]
+__all__ = ["Backend", "TorchBackend", "load_backend"]

@@ -1,4 +1,4 @@
-"""What runs the UNet and the VAE."""
+"""What a backend does, whatever runs it."""
 
 from typing import Protocol
 
@@ -11,10 +11,12 @@ class Backend(Protocol):
     """Runs the UNet and the VAE decoder.
 
     `predict` and `decode` may be called from two different threads, each from one only.
+    Both raise RuntimeError when the device fails, out of memory among it.
     """
 
-    name: str  # "torch" or "onnx"
+    name: str  # "torch" | "onnx"
     provider: str  # what it really runs on, read back: "cpu", "cuda:0", "CPUExecutionProvider"
+    supports_edited_unet: bool  # whether `predict` takes another UNet than the pristine one
 
     def predict(
         self,
@@ -26,12 +28,12 @@ class Backend(Protocol):
     ) -> Tensor:
         """The UNet's output (rows, channels, h, w).
 
-        For latents (rows, channels, h, w), one timestep a row (rows,) and embeddings
-        (rows, positions, features). `unet` is an edited one in place of the pristine one.
+        latents: (rows, channels, h, w). timesteps: (rows,), one for each row. embeddings: (rows,
+        positions, features). unet: an edited UNet in place of the pristine one.
         """
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (rows, 3, H, W) in [-1, 1], before the safety checker.
 
-        Of latents (rows, channels, h, w) as a scheduler leaves them.
+        latents: (rows, channels, h, w) as the scheduler leaves them.
         """
