@@ -11,6 +11,7 @@ than diffusers' pipeline.
 """
 
 import logging
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -68,13 +69,14 @@ def main(
     )
     log = logging.getLogger("benchmarks.serving")
     log.setLevel(logging.INFO)
+    # A run that is told to end must end its servers too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = _names(only, soak=soak)
     plan = (Plan.smoke if quick else Plan.full)(seed, soak_seconds=soak_seconds)
     folder = out or (SMOKE_RESULTS if quick else RESULTS)
     rows: list[Row] = []
     broken = False
-    with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(plan, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, Bench(plan, Path(scratch)) as bench:
         for name in names:
             log.info("measuring: %s", name)
             try:

@@ -1,15 +1,16 @@
-"""What the rows share: sizes, a folder, references, and the saturation that loads refer to."""
+"""What the rows share: sizes, servers, references, and the saturation that loads refer to."""
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from benchmarks.serving.load import Load, closed_loop
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.references import InProcess, References
-from benchmarks.serving.servers import Server, servers
+from benchmarks.serving.servers import QUICKFIX, Server, start
 from benchmarks.serving.statistics import Spread
 from benchmarks.serving.workload import ImageRequest, mixed
 
@@ -38,17 +39,26 @@ class Saturation:
         return Spread(tuple(load.throughput for load in self.loads[name]))
 
 
-@dataclass
 class Bench:
-    """One run of the benchmark."""
+    """One run of the benchmark; at its end every server is stopped.
 
-    plan: Plan
-    folder: Path
-    model: str = "models/demo"
-    _saturations: dict[tuple[str, ...], Saturation] = field(default_factory=dict)
+    A server is started when it is first asked for and stays: one that nobody asks uses no core.
+    """
 
-    def __post_init__(self) -> None:
-        self.in_process = InProcess(self.model, threads=self.plan.threads)
+    def __init__(self, plan: Plan, folder: Path, *, model: str = "models/demo") -> None:
+        self.plan = plan
+        self.folder = folder
+        self.model = model
+        self.in_process = InProcess(model, threads=plan.threads)
+        self._stack = ExitStack()
+        self._servers: dict[str, Server] = {}
+        self._saturations: dict[tuple[str, ...], Saturation] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stack.close()
 
     @property
     def mixed(self) -> list[ImageRequest]:
@@ -60,13 +70,23 @@ class Bench:
         number = len(list(self.folder.glob("references-*.npz")))
         return self.in_process.references(requests, self.folder / f"references-{number}.npz")
 
-    def servers(self, *names: str) -> AbstractContextManager[dict[str, Server]]:
-        """Started one after the other, ready, and idle."""
-        return servers(names, self.folder, model=self.model, threads=self.plan.threads)
+    def server(self, name: str) -> Server:
+        """The service or a peer, ready and warm. Raises Broken, ServiceDidNotStart."""
+        if name not in self._servers:
+            server = self._stack.enter_context(self.fresh(name))
+            self.warm(server)
+            self._servers[name] = server
+        return self._servers[name]
 
-    def warm(self, server: Server, references: References) -> None:
+    def fresh(self, name: str = QUICKFIX) -> AbstractContextManager[Server]:
+        """One of its own, for a measurement that must not find what others left."""
+        _log.info("starting %s", name)
+        return start(name, self.folder, model=self.model, threads=self.plan.threads)
+
+    def warm(self, server: Server) -> None:
         """Half a saturation repeat: BentoML's batching measures itself on its first requests."""
         requests = self.mixed[: max(1, self.plan.requests // 2)]
+        references = self.references(requests)
         closed_loop(server.url, requests, clients=self.plan.clients, references=references)
 
     def saturation(self, *names: str) -> Saturation:
@@ -82,19 +102,14 @@ class Bench:
         references = self.references(requests)
         loads: dict[str, list[Load]] = {name: [] for name in names}
         idle_seconds = seconds = 0.0
-        with self.servers(*names) as started:
-            for server in started.values():
-                self.warm(server, references)
-            for _, name in in_turn(self.plan.repeats, names):
-                others = [server for other, server in started.items() if other != name]
-                before = sum(server.cpu_seconds for server in others)
-                load = closed_loop(
-                    started[name].url,
-                    requests,
-                    clients=self.plan.clients,
-                    references=references,
-                )
-                idle_seconds += sum(server.cpu_seconds for server in others) - before
-                seconds += load.seconds
-                loads[name].append(load)
+        started = {name: self.server(name) for name in names}
+        for _, name in in_turn(self.plan.repeats, names):
+            others = [server for other, server in started.items() if other != name]
+            before = sum(server.cpu_seconds for server in others)
+            load = closed_loop(
+                started[name].url, requests, clients=self.plan.clients, references=references
+            )
+            idle_seconds += sum(server.cpu_seconds for server in others) - before
+            seconds += load.seconds
+            loads[name].append(load)
         return Saturation(loads, idle_seconds / seconds)

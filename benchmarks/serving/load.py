@@ -1,6 +1,7 @@
 """Load on one server, from the generator's process: what was answered, and how fast."""
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,11 @@ from benchmarks.serving.statistics import percentile
 from benchmarks.serving.workload import ImageRequest
 
 __all__ = ["Broken", "Load", "closed_loop", "held", "open_loop"]
+
+_log = logging.getLogger("benchmarks.serving")
+
+# Above this the generator takes from the servers what they are measured by.
+LARGEST_GENERATOR_SHARE = 0.1
 
 # Same seed, other batch: a channel may round the other way, and no more.
 LARGEST_DIFFERENCE = 1
@@ -106,7 +112,10 @@ def _sent(
         command = _command(Path(folder), _spec(url, requests, references, how))
         subprocess.run(command, check=True)  # noqa: S603 - our own command
         result = json.loads((Path(folder) / "result.json").read_text("utf-8"))
-    return load_of(result)
+    load = load_of(result)
+    if load.generator_cpu > LARGEST_GENERATOR_SHARE:
+        _log.warning("the generator used %.0f %% of a core", 100 * load.generator_cpu)
+    return load
 
 
 def load_of(result: dict[str, Any]) -> Load:

@@ -4,7 +4,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import psutil
 
 from edits.serving import local_service, running
 
-__all__ = ["PEERS", "QUICKFIX", "Server", "peer", "quickfix", "servers"]
+__all__ = ["PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
 
 QUICKFIX = "quickfix"
 PEERS = {
@@ -91,22 +91,12 @@ def peer(
         yield Server(name, url, pid)
 
 
-@contextmanager
-def servers(
-    names: tuple[str, ...], folder: Path, *, model: str, threads: int
-) -> Iterator[dict[str, Server]]:
-    """Several at once: those that nobody asks use no core."""
-    with ExitStack() as stack:
-        started = {}
-        for name in names:
-            place = folder / f"{name}-{time.monotonic_ns()}"
-            start = (
-                quickfix(place, model=model, threads=threads)
-                if name == QUICKFIX
-                else peer(name, place, model=model, threads=threads)
-            )
-            started[name] = stack.enter_context(start)
-        yield started
+def start(name: str, folder: Path, *, model: str, threads: int) -> AbstractContextManager[Server]:
+    """The service or a peer, in a new folder of its own inside `folder`."""
+    place = folder / f"{name}-{time.monotonic_ns()}"
+    if name == QUICKFIX:
+        return quickfix(place, model=model, threads=threads)
+    return peer(name, place, model=model, threads=threads)
 
 
 def _threads(number: int) -> dict[str, str]:

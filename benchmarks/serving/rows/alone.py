@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -23,17 +24,16 @@ def measure(bench: Bench) -> list[Row]:
     requests = mixed(plan.alone_pairs, seed=plan.seed, steps=(plan.alone_steps,), guidance=(3.0,))
     references = bench.references(requests)
     seconds: dict[str, list[float]] = {IN_PROCESS: [], QUICKFIX: []}
-    with bench.servers(QUICKFIX) as started:
-        url = started[QUICKFIX].url
-        # Every image once before: it warms the service, and its pictures are compared.
-        warm = closed_loop(url, requests, clients=1, references=references)
-        with httpx.Client(base_url=url, timeout=120.0) as client:
-            for repeat, name in in_turn(len(requests), (IN_PROCESS, QUICKFIX)):
-                request = requests[repeat]
-                if name == QUICKFIX:
-                    seconds[name].append(_timed(lambda r=request: _posted(client, r.body)))
-                else:
-                    seconds[name].append(_timed(lambda r=request: bench.in_process.draw(r)))
+    url = bench.server(QUICKFIX).url
+    # Every image once before: its picture is compared.
+    compared = closed_loop(url, requests, clients=1, references=references)
+    with httpx.Client(base_url=url, timeout=120.0) as client:
+        for repeat, name in in_turn(len(requests), (IN_PROCESS, QUICKFIX)):
+            request = requests[repeat]
+            if name == QUICKFIX:
+                seconds[name].append(_timed(partial(_posted, client, request.body)))
+            else:
+                seconds[name].append(_timed(partial(bench.in_process.draw, request)))
     ours, theirs = Spread(tuple(seconds[QUICKFIX])), Spread(tuple(seconds[IN_PROCESS]))
     return [
         Row(
@@ -47,7 +47,7 @@ def measure(bench: Bench) -> list[Row]:
                 "steps": plan.alone_steps,
                 "guidance_scale": 3.0,
                 "seconds": {QUICKFIX: ours.document(), IN_PROCESS: theirs.document()},
-                "images": warm.document(),
+                "images": compared.document(),
             },
         )
     ]

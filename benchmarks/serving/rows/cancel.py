@@ -45,14 +45,13 @@ def measure(bench: Bench) -> list[Row]:
     """One client after the other."""
     plan = bench.plan
     requests = mixed(plan.cancels, seed=plan.seed, steps=(plan.long_steps,), guidance=(3.0,))
-    with bench.servers(QUICKFIX) as started:
-        url = started[QUICKFIX].url
-        with httpx.Client(base_url=url, timeout=60.0) as client:
-            large = _twice_native(client)
-            found = [
-                _left(url, client, replace(requests[repeat], size=large))
-                for repeat, _ in in_turn(len(requests), (QUICKFIX,))
-            ]
+    url = bench.server(QUICKFIX).url
+    with httpx.Client(base_url=url, timeout=60.0) as client:
+        large = _twice_native(client)
+        found = [
+            _left(url, client, replace(requests[repeat], size=large))
+            for repeat, _ in in_turn(len(requests), (QUICKFIX,))
+        ]
     steps = Spread(tuple(cancel.in_steps for cancel in found))
     freed = Spread(tuple(cancel.freed_at_the_latest for cancel in found))
     step = Spread(tuple(cancel.step_seconds for cancel in found))

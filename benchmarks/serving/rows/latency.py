@@ -28,13 +28,9 @@ def measure(bench: Bench) -> list[Row]:
         OWN: plan.load * saturation.throughput(QUICKFIX).median,
     }
     loads: dict[str, list[Load]] = {name: [] for name in rates}
-    with bench.servers(PEER, QUICKFIX) as started:
-        references = bench.references(bench.mixed)
-        for server in started.values():
-            bench.warm(server, references)
-        for repeat, name in in_turn(plan.repeats, tuple(rates)):
-            server = started[PEER if name == PEER else QUICKFIX]
-            loads[name].append(_stream(bench, server, rates[name], repeat))
+    for repeat, name in in_turn(plan.repeats, tuple(rates)):
+        server = bench.server(PEER if name == PEER else QUICKFIX)
+        loads[name].append(_stream(bench, server, rates[name], repeat))
     return [
         _row(bench, loads, rates, QUICKFIX, Bound("at most", 0.5)),
         _row(bench, loads, rates, OWN, None),

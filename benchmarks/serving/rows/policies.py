@@ -44,17 +44,15 @@ def measure(bench: Bench) -> list[Row]:
         FOUR: under_policies(bench.mixed, tuple(POLICIES)),
     }
     loads: dict[str, list[Load]] = {name: [] for name in streams}
-    with bench.servers(QUICKFIX) as started:
-        server = started[QUICKFIX]
-        _publish(server)
-        compared = [r for stream in streams.values() for r in stream[: max(4, len(stream) // 8)]]
-        references = _drawn_alone(bench, server, compared)
-        for repeat, name in in_turn(plan.repeats + 1, tuple(streams)):
-            load = closed_loop(
-                server.url, streams[name], clients=plan.clients, references=references
-            )
-            if repeat:  # the first of each warms
-                loads[name].append(load)
+    server = bench.server(QUICKFIX)
+    _publish(server)
+    compared = [r for stream in streams.values() for r in stream[: max(4, len(stream) // 8)]]
+    references = _drawn_alone(bench, server, compared)
+    for repeat, name in in_turn(plan.repeats + 1, tuple(streams)):
+        load = closed_loop(server.url, streams[name], clients=plan.clients, references=references)
+        if repeat:  # the first of each warms
+            loads[name].append(load)
+    _withdraw(server)
     one, four = (Spread(tuple(load.throughput for load in loads[name])) for name in (ONE, FOUR))
     return [
         Row(
@@ -81,6 +79,12 @@ def _publish(server: Server) -> None:
             _require(admin.post("/admin/edits", content=manifest))
         for name, edits in POLICIES.items():
             _require(admin.put("/admin/policies", json={"name": name, "edits": list(edits)}))
+
+
+def _withdraw(server: Server) -> None:
+    """Back to the revision without edits: what is measured next is compared with diffusers."""
+    with server.admin() as admin:
+        _require(admin.post("/admin/rollback", json={"to": 1, "reason": "measured"}))
 
 
 def _require(answer: httpx.Response) -> None:

@@ -42,13 +42,12 @@ def measure(bench: Bench) -> list[Row]:
         plan.queued + MORE_THAN_RUN, seed=plan.seed, steps=(plan.long_steps,), guidance=(3.0,)
     )
     windows: dict[str, list[Window]] = {QUEUED: [], ALONE: []}
-    with bench.servers(QUICKFIX) as started:
-        server = started[QUICKFIX]
-        with httpx.Client(base_url=server.url, timeout=60.0) as client:
-            room = _room(server, client, requests)
-            for _, name in in_turn(plan.repeats, (ALONE, QUEUED)):
-                waiting = plan.queued if name == QUEUED else 0
-                windows[name].append(_window(server, client, requests, room, waiting))
+    server = bench.server(QUICKFIX)
+    with httpx.Client(base_url=server.url, timeout=60.0) as client:
+        room = _room(server, client, requests)
+        for _, name in in_turn(plan.repeats, (ALONE, QUEUED)):
+            waiting = plan.queued if name == QUEUED else 0
+            windows[name].append(_window(server, client, requests, room, waiting))
     spreads = {
         name: Spread(tuple(window.step_seconds for window in windows[name])) for name in windows
     }

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.load import closed_loop, open_loop
 from benchmarks.serving.report import Bound, Row
-from benchmarks.serving.servers import QUICKFIX
 from benchmarks.serving.statistics import growth
 from benchmarks.serving.workload import arrivals, mixed
 
@@ -22,12 +21,11 @@ def measure(bench: Bench) -> list[Row]:
     plan = bench.plan
     requests = bench.mixed
     references = bench.references(requests)
-    with bench.servers(QUICKFIX) as started, ThreadPoolExecutor(1) as pool:
-        server = started[QUICKFIX]
-        bench.warm(server, references)
-        saturated = closed_loop(
-            server.url, requests, clients=plan.clients, references=references
-        ).throughput
+    with bench.fresh() as server, ThreadPoolExecutor(1) as pool:
+        for _ in range(2):  # the first warms
+            saturated = closed_loop(
+                server.url, requests, clients=plan.clients, references=references
+            ).throughput
         rate = plan.soak_load * saturated
         stream = mixed(max(1, int(rate * plan.soak_seconds)), seed=plan.seed, steps=plan.steps)
         moments = arrivals(len(stream), rate=rate, seed=plan.seed)
