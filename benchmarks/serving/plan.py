@@ -23,6 +23,7 @@ class Plan:
     alone_pairs: int = 15
     long_steps: int = 50
     queued: int = 64
+    window_steps: int = 40  # steps that the queue is looked at for
     cancels: int = 9
     soak_seconds: float = 600.0
     soak_load: float = 0.8
@@ -47,6 +48,7 @@ class Plan:
             alone_pairs=2,
             long_steps=50,
             queued=8,
+            window_steps=10,
             cancels=2,
             soak_seconds=min(soak_seconds, 20.0),
         )

@@ -16,6 +16,7 @@ from benchmarks.serving.load import Broken, closed_loop, load_of, open_loop
 from benchmarks.serving.metrics_page import MetricsPage
 from benchmarks.serving.references import References
 from benchmarks.serving.report import Bound, Row, table
+from benchmarks.serving.rows.onnx import rows_of
 from benchmarks.serving.statistics import Spread, growth, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed, under_policies
 
@@ -241,6 +242,13 @@ def test_a_smoke_run_gives_no_verdict():
     row = Row("a", "ours", "theirs", Bound("at least", 2.0), 5.0)
     assert "smoke run" in table([row], quick=True)
     assert "reached" not in table([row], quick=True)
+
+
+def test_each_batch_size_of_the_onnx_backend_is_a_row_of_its_own():
+    sides = {"torch": {"ms": 20.0}, "onnx": {"ms": 12.0}}
+    slower = {"torch": {"ms": 100.0}, "onnx": {"ms": 80.0}}
+    rows = rows_of({"rows": {"1": {"step": sides}, "8": {"step": slower}}})
+    assert [(row.ratio, row.verdict) for row in rows] == [(0.6, "reached"), (0.8, "missed")]
 
 
 @pytest.mark.e2e

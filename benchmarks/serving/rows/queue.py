@@ -1,8 +1,8 @@
 """A denoising step with many requests waiting and with none, at the same running batch.
 
-As many long requests as run at once are sent, with or without `queued` more behind them. Between
-two scrapes of `/metrics`, while nothing joins and nothing leaves, the batch is the same in both
-cases; the clients leave before the first request is done.
+As many requests of 150 steps as run at once are sent, with or without `queued` more behind them.
+Between two scrapes of `/metrics`, while nothing joins and nothing leaves, the batch is the same in
+both cases; the clients leave before the first request is done.
 """
 
 import time
@@ -21,6 +21,7 @@ from benchmarks.serving.workload import ImageRequest, mixed
 __all__ = ["measure"]
 
 QUEUED, ALONE = "queued", "none queued"
+LONG = 150  # steps of a request: all are admitted, and a window passes, before the first is done
 MORE_THAN_RUN = 32  # at once, in any build of the service
 TRIES = 4
 
@@ -38,16 +39,15 @@ class Window:
 def measure(bench: Bench) -> list[Row]:
     """Windows with and without a queue, in turn."""
     plan = bench.plan
-    requests = mixed(
-        plan.queued + MORE_THAN_RUN, seed=plan.seed, steps=(plan.long_steps,), guidance=(3.0,)
-    )
+    requests = mixed(plan.queued + MORE_THAN_RUN, seed=plan.seed, steps=(LONG,), guidance=(3.0,))
     windows: dict[str, list[Window]] = {QUEUED: [], ALONE: []}
     server = bench.server(QUICKFIX)
     with httpx.Client(base_url=server.url, timeout=60.0) as client:
         room = _room(server, client, requests)
         for _, name in in_turn(plan.repeats, (ALONE, QUEUED)):
             waiting = plan.queued if name == QUEUED else 0
-            windows[name].append(_window(server, client, requests, room, waiting))
+            asked = requests[: room + waiting]
+            windows[name].append(_window(server, client, asked, room, steps=plan.window_steps))
     spreads = {
         name: Spread(tuple(window.step_seconds for window in windows[name])) for name in windows
     }
@@ -90,21 +90,21 @@ def _room(server: Server, client: httpx.Client, requests: list[ImageRequest]) ->
 
 
 def _window(
-    server: Server, client: httpx.Client, requests: list[ImageRequest], room: int, waiting: int
+    server: Server, client: httpx.Client, requests: list[ImageRequest], room: int, *, steps: int
 ) -> Window:
     """One window, shorter if a request was done before its end. Raises Broken."""
-    share = 0.5  # of the steps of a request
     for _ in range(TRIES):
-        found = _try_window(server, client, requests[: room + waiting], room, share)
+        found = _try_window(server, client, requests, room, steps)
         _wait_until_idle(client)
         if found is not None:
             return found
-        share /= 2
+        steps = max(2, steps // 2)
+    waiting = len(requests) - room
     raise Broken(f"no window in which {room} requests ran and {waiting} waited throughout")
 
 
 def _try_window(
-    server: Server, client: httpx.Client, requests: list[ImageRequest], room: int, share: float
+    server: Server, client: httpx.Client, requests: list[ImageRequest], room: int, steps: int
 ) -> Window | None:
     waiting = len(requests) - room
 
@@ -114,7 +114,6 @@ def _try_window(
     with held(server.url, requests):
         early = wait_until(client, steady, f"that {room} ran and {waiting} waited")
         first = wait_until(client, lambda page: page.steps >= early.steps + 2, "two steps")
-        steps = share * requests[0].steps
         time.sleep(steps * first.step_seconds_since(early))
         last = MetricsPage.read(client)
     served = "quickfix_requests_total"
