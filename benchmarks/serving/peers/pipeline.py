@@ -21,7 +21,7 @@ class Arguments(BaseModel):
     model: str = "models/demo"
     threads: int = Field(2, description="CPU threads of torch, in each worker.")
     workers: int = Field(1, description="Processes, each with a copy of the model.")
-    channels_last: bool = False
+    channels_last: bool = True
     max_batch_size: int = 16
     max_latency_ms: int = Field(60_000, description="A request that would take longer is dropped.")
 
