@@ -114,8 +114,11 @@ def write(folder: Path, name: str, plan: Plan, rows: Sequence[Row]) -> Path:
     """`serving_NAME.json` with the rows of one measurement; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"serving_{name}.json"
+    command = f"python -m benchmarks.serving --only {name} --seed {plan.seed}"
+    if name == "soak":
+        command += f" --soak-seconds {plan.soak_seconds:g}"
     document = {
-        "command": f"python -m benchmarks.serving --only {name} --seed {plan.seed}",
+        "command": command + " --quick" * plan.quick,
         **frame(plan),
         "load_average_at_the_end": psutil.getloadavg()[0],
         "rows": [row.document() for row in rows],

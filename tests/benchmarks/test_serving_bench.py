@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from benchmarks.serving.load import Broken, closed_loop, load_of, open_loop
 from benchmarks.serving.metrics_page import MetricsPage
 from benchmarks.serving.references import References
-from benchmarks.serving.report import Bound, Row, table
+from benchmarks.serving.plan import Plan
+from benchmarks.serving.report import Bound, Row, table, write
 from benchmarks.serving.rows.onnx import rows_of
 from benchmarks.serving.statistics import Spread, growth, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed, under_policies
@@ -242,6 +244,22 @@ def test_a_smoke_run_gives_no_verdict():
     row = Row("a", "ours", "theirs", Bound("at least", 2.0), 5.0)
     assert "smoke run" in table([row], quick=True)
     assert "reached" not in table([row], quick=True)
+
+
+def test_a_result_tells_machine_versions_and_every_repeat(tmp_path):
+    spread = Spread((2.0, 2.5))
+    row = Row("a", "x", "y", Bound("at least", 2.0), 2.25, spread, details={"peer": "plain"})
+    path = write(tmp_path, "throughput", Plan.full(11), [row])
+    found = json.loads(path.read_text())
+    assert path.name == "serving_throughput.json"
+    assert found["command"] == "python -m benchmarks.serving --only throughput --seed 11"
+    assert found["versions"]["bentoml"] == version("bentoml")
+    assert (found["seed"], found["threads"], found["quick"]) == (11, 2, False)
+    assert found["device"]
+    assert found["cores"] >= 1
+    (written,) = found["rows"]
+    assert written["ratio_by_repeat"]["values"] == [2.0, 2.5]
+    assert (written["verdict"], written["peer"]) == ("reached", "plain")
 
 
 def test_each_batch_size_of_the_onnx_backend_is_a_row_of_its_own():
