@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from benchmarks.serving.load import Broken, closed_loop, load_of, open_loop
 from benchmarks.serving.metrics_page import MetricsPage
-from benchmarks.serving.references import References
 from benchmarks.serving.plan import Plan
+from benchmarks.serving.references import References
 from benchmarks.serving.report import Bound, Row, table, write
 from benchmarks.serving.rows.onnx import rows_of
 from benchmarks.serving.statistics import Spread, growth, percentile, ratios
