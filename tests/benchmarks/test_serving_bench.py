@@ -271,6 +271,7 @@ def test_each_batch_size_of_the_onnx_backend_is_a_row_of_its_own():
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_smoke_run_compares_a_real_service_with_diffusers(tmp_path):
     command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--only", "alone"]
     done = subprocess.run(
