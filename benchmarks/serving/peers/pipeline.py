@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 900  # of BentoML's own timer: a queue at saturation is no err
 
 
 class Arguments(BaseModel):
-    """Given as `bentoml serve --arg name=value`; the defaults are what `tune` has chosen."""
+    """Given as `bentoml serve --arg name=value`; the defaults follow `benchmarks.serving.tune`."""
 
     model: str = "models/demo"
     threads: int = Field(2, description="CPU threads of torch, in each worker.")
