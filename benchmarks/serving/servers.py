@@ -88,7 +88,13 @@ def peer(
     variables = _threads(threads)
     variables |= {"BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
     with running(command, url=url, log=folder / "service.log", variables=variables) as pid:
-        yield Server(name, url, pid)
+        server = Server(name, url, pid)
+        tree = server.processes
+        yield server
+    # BentoML's workers lead groups of their own: they outlive a supervisor that had to be killed.
+    for process in tree:
+        if process.is_running():
+            process.kill()
 
 
 def start(name: str, folder: Path, *, model: str, threads: int) -> AbstractContextManager[Server]:
