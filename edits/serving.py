@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,11 @@ def serve_command(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True)
 class LocalService:
-    """A running service: where it answers, and the operator token that it made."""
+    """A running service: where it answers, its operator token, and the process that leads it."""
 
     url: str
     token: str
+    pid: int
 
     def client(self, timeout: float = 120.0) -> httpx.Client:
         """An HTTP client that carries the token."""
@@ -56,21 +57,33 @@ def local_service(
         "QUICKFIX_STATE_DIR": str(state),
         **settings,
     }
-    log = folder / "service.log"
+    url = f"http://127.0.0.1:{port}"
+    command = serve_command("127.0.0.1", port)
+    with running(command, url=url, log=folder / "service.log", variables=variables) as pid:
+        token = (state / "operator.token").read_text(encoding="utf-8").strip()
+        yield LocalService(url, token, pid)
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, url: str, log: Path, variables: Mapping[str, str]
+) -> Iterator[int]:
+    """A process group of that command, once `url` says that it is ready: the leader's id.
+
+    It is stopped at the end, and killed if it does not stop. Raises ServiceDidNotStart.
+    """
     # `env` leaves the rest of the environment to the child without this library reading it.
-    command = ["env", *(f"{name}={text}" for name, text in variables.items())]
+    environment = ["env", *(f"{name}={text}" for name, text in variables.items())]
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*command, *serve_command("127.0.0.1", port)],
+            [*environment, *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process, log)
-        token = (state / "operator.token").read_text(encoding="utf-8").strip()
-        yield LocalService(url, token)
+        yield process.pid
     finally:
         _stop(process)
 

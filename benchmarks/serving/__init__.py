@@ -1,0 +1,1 @@
+"""The service beside its peers, over HTTP: latency, throughput, fairness, cancelling, memory."""

@@ -1,0 +1,1 @@
+"""What else could serve the same model: small BentoML services as their documentation has them."""

@@ -1,0 +1,1 @@
+"""One module for each measurement: `measure(bench)` gives its rows of the table."""
