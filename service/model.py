@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from torch import nn
 
 from edits.loading import load_pipeline
 from edits.method import Editor
 from edits.model_card import ModelDefaults
+from service import metrics
 from service.errors import SettingsInvalid
 from service.settings import Settings
 
@@ -64,6 +66,8 @@ class ServedModel:
             )
         dtype: torch.dtype = getattr(torch, settings.dtype)
         pipeline = load_pipeline(settings.model, device=str(device), dtype=dtype)
+        if (checker := getattr(pipeline, "safety_checker", None)) is not None:
+            checker.register_forward_hook(_count_flagged)
         defaults = ModelDefaults.read(Path(settings.model))
         editor = Editor(pipeline, ordinary=defaults.ordinary_captions)
         editor.warm(defaults.edit_sites)
@@ -78,9 +82,22 @@ class ServedModel:
         return "sd-1.x" if pads_with_end else "sd-2.x"
 
     @property
+    def parameters(self) -> int:
+        """Parameters of UNet, VAE and text encoder."""
+        parts = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
+        return sum(weight.numel() for part in parts for weight in part.parameters())
+
+    @property
     def has_safety_checker(self) -> bool:
         """Whether images pass a safety checker before they are sent."""
         return getattr(self.pipeline, "safety_checker", None) is not None
+
+
+def _count_flagged(_checker: nn.Module, _inputs: Any, outputs: Any) -> None:
+    """Count what the pipeline's safety checker said of each image: (images, whether flagged)."""
+    flagged = outputs[1]
+    metrics.SAFETY_CHECKED.inc(len(flagged))
+    metrics.SAFETY_FLAGGED.inc(sum(map(bool, flagged)))
 
 
 def _device(wanted: str) -> str:
