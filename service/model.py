@@ -15,7 +15,7 @@ from service import metrics
 from service.errors import SettingsInvalid
 from service.settings import Settings
 
-__all__ = ["ServedModel", "SizeLimits"]
+__all__ = ["ServedModel", "SizeLimits", "count_flagged"]
 
 # diffusers' own rule for pixel sizes; the UNet's halvings may ask for more.
 _PIXEL_MULTIPLE = 8
@@ -67,7 +67,7 @@ class ServedModel:
         dtype: torch.dtype = getattr(torch, settings.dtype)
         pipeline = load_pipeline(settings.model, device=str(device), dtype=dtype)
         if (checker := getattr(pipeline, "safety_checker", None)) is not None:
-            checker.register_forward_hook(_count_flagged)
+            checker.register_forward_hook(count_flagged)
         defaults = ModelDefaults.read(Path(settings.model))
         editor = Editor(pipeline, ordinary=defaults.ordinary_captions)
         editor.warm(defaults.edit_sites)
@@ -93,7 +93,7 @@ class ServedModel:
         return getattr(self.pipeline, "safety_checker", None) is not None
 
 
-def _count_flagged(_checker: nn.Module, _inputs: Any, outputs: Any) -> None:
+def count_flagged(_checker: nn.Module, _inputs: Any, outputs: Any) -> None:
     """Count what the pipeline's safety checker said of each image: (images, whether flagged)."""
     flagged = outputs[1]
     metrics.SAFETY_CHECKED.inc(len(flagged))

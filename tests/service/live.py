@@ -92,14 +92,13 @@ def free_port() -> int:
 def _wait_for_http(service: LiveService, *, ready: bool) -> None:
     """The socket is open before the model is loaded: only an HTTP answer counts."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if service.process.poll() is not None:
-            break
-        with suppress(httpx.HTTPError):
-            answer = httpx.get(service.url + "/readyz", timeout=2.0)
-            if answer.status_code == 200 or not ready:
-                return
-        time.sleep(0.1)
+    with service.client() as client:  # one for all: each makes a TLS context
+        while time.monotonic() < deadline and service.process.poll() is None:
+            with suppress(httpx.HTTPError):
+                answer = client.get("/readyz", timeout=2.0)
+                if answer.status_code == 200 or not ready:
+                    return
+            time.sleep(0.1)
     raise RuntimeError(f"the service did not start:\n{service.log.read_text()[-4000:]}")
 
 
