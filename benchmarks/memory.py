@@ -1,9 +1,10 @@
 """How a service's memory and activation time grow with edits and policies.
 
-    python -m benchmarks.memory                   # six services one after the other
+    python -m benchmarks.memory
 
-Each service starts on a store whose head holds so many edits in so many policies; what counts is
-the resident memory of the process that draws, once it is ready and has drawn one image.
+One service follows its store while larger and larger sets become the head. Before each, sets
+without edits take the place of what the service remembers of earlier ones; what counts is the
+resident memory of the process that draws, after an image under the set.
 """
 
 import json
@@ -19,7 +20,8 @@ from benchmarks.faults.traffic import draw
 from edits.manifests import Choice, RevisionContent, parse_manifest
 from edits.store import RevisionStore
 
-CELLS = ((0, 1), (1, 1), (100, 1), (1000, 1), (100, 4), (100, 16))  # edits, policies
+CELLS = ((0, 1), (1, 1), (100, 1), (100, 4), (100, 16), (1000, 1))  # edits, policies
+REMEMBERED = 4  # sets that a service keeps composed (service/snapshot.py)
 CHOICE = Choice(tokens="last", ridge=30.0, preserve_weight=0.05, pad_weight=1.0)
 
 
@@ -44,36 +46,19 @@ def content(edits: int, policies: int) -> RevisionContent:
     return RevisionContent(manifests, others, choices=dict.fromkeys(names, CHOICE))
 
 
-def measured(edits: int, policies: int) -> dict[str, Any]:
-    """One cell."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "state").mkdir(mode=0o700)
-        with RevisionStore.open(f"sqlite:///{folder / 'state' / 'quickfix.db'}") as store:
-            store.publish_and_activate(
-                content(edits, policies), author="benchmark", reason="memory"
-            )
-        size = (folder / "state" / "quickfix.db").stat().st_size
-        began = time.monotonic()
-        service = Supervised("memory", folder, {"QUICKFIX_THREADS": "1"})
-        try:
-            service.wait_until_ready()
-            ready = time.monotonic() - began
-            if (status := draw(service, seed=1).status) != 200:
-                raise SystemExit(f"the service answered {status}")
-            memory = service.worker().memory_info().rss
-            text = service.public.get("/metrics").text
-            seconds = float(text.split("quickfix_activation_seconds_sum ")[1].split("\n")[0])
-        finally:
-            service.end()
-    return {
-        "edits": edits,
-        "policies": policies,
-        "resident_mib": round(memory / 2**20),
-        "activation_seconds": round(seconds, 2),
-        "ready_after_seconds": round(ready, 1),
-        "store_kib": round(size / 1024),
-    }
+def activated(service: Supervised, url: str, wanted: RevisionContent) -> float:
+    """Make it the head, wait until it runs; seconds of its activation."""
+    with RevisionStore.open(url) as store, service.admin() as admin:
+        before = _activation_seconds(service)
+        number = store.publish_and_activate(wanted, author="benchmark", reason="memory").number
+        while admin.get("/admin/edits").json()["revision"] != number:
+            time.sleep(0.2)
+    return _activation_seconds(service) - before
+
+
+def _activation_seconds(service: Supervised) -> float:
+    text = service.public.get("/metrics").text
+    return float(text.split("quickfix_activation_seconds_sum ")[1].split("\n")[0])
 
 
 def main(
@@ -82,10 +67,33 @@ def main(
     ),
 ) -> None:
     """Measure, print, write."""
-    rows = []
-    for edits, policies in CELLS:
-        rows.append(measured(edits, policies))
-        print(json.dumps(rows[-1]), flush=True)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        service = Supervised("memory", folder, {"QUICKFIX_THREADS": "1"})
+        try:
+            service.wait_until_ready()
+            url = f"sqlite:///{service.state_dir / 'quickfix.db'}"
+            for edits, policies in CELLS:
+                for number in range(REMEMBERED):
+                    forgetting = RevisionContent((), {f"cell-{len(rows)}-{number}": ()})
+                    activated(service, url, forgetting)
+                wanted = content(edits, policies)
+                seconds = activated(service, url, wanted)
+                if (status := draw(service, seed=1, timeout=120).status) != 200:
+                    raise SystemExit(f"the service answered {status}")
+                rows.append(
+                    {
+                        "edits": edits,
+                        "policies": policies,
+                        "resident_mib": round(service.worker().memory_info().rss / 2**20),
+                        "activation_seconds": round(seconds, 2),
+                        "set_kib": round(len(wanted.canonical_bytes()) / 1024, 1),
+                    }
+                )
+                print(json.dumps(rows[-1]), flush=True)
+        finally:
+            service.end()
     out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 

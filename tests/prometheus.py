@@ -22,7 +22,7 @@ import yaml
 
 from tests.debian import NotToBeHad, unpacked
 
-SCRAPE_SECONDS = 1
+SCRAPE_SECONDS = 2  # also how long a scrape may take
 PATIENCE = 120.0
 
 
@@ -99,7 +99,7 @@ class Prometheus:
 def prometheus(
     folder: Path, targets: Mapping[str, Sequence[str]], rules: dict[str, Any]
 ) -> Iterator[Prometheus]:
-    """Scrape `targets` (host:port by namespace) as the job `quickfix` every second."""
+    """Scrape `targets` (host:port by namespace) as the job `quickfix`, each of them once so far."""
     binary = required("prometheus")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
@@ -133,7 +133,10 @@ def prometheus(
         )
     try:
         _wait_until_ready(f"http://{address}", process, folder / "prometheus.log")
-        yield Prometheus(f"http://{address}")
+        server = Prometheus(f"http://{address}")
+        number = sum(map(len, targets.values()))
+        server.wait(lambda: server.value("count(up == 1)") == number, "all targets scraped")
+        yield server
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -14,8 +14,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,14 +40,14 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def fleet_of_two(seconds: float) -> Iterator[Fleet]:
-    """Started, ready, the second one under libfaketime where that can be had."""
+def fleet_of_two(seconds: float, *, faked_clock: bool) -> Iterator[Fleet]:
+    """Started and ready; with `faked_clock` the second one's wall clock can be set."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(postgres())
         url = stack.enter_context(server.database())
         link, through_link = stack.enter_context(severable(url))
-        clock, faked = _faked_clock(folder / "clock")
+        clock, faked = _faked_clock(folder / "clock") if faked_clock else (None, {})
         first = Supervised("first", folder / "first", {**SETTINGS, "QUICKFIX_STORE": url})
         stack.callback(first.end)
         second = Supervised(
@@ -58,13 +59,9 @@ def fleet_of_two(seconds: float) -> Iterator[Fleet]:
         yield Fleet((first, second), server, link, url, clock, seconds)
 
 
-def _faked_clock(file: Path) -> tuple[Path | None, dict[str, str]]:
+def _faked_clock(file: Path) -> tuple[Path, dict[str, str]]:
     """libfaketime's file, and the variables of a process whose wall clock it sets."""
-    try:
-        root = unpacked("libfaketime")
-    except NotToBeHad:
-        return None, {}
-    (library,) = root.rglob("libfaketimeMT.so.1")
+    (library,) = unpacked("libfaketime").rglob("libfaketimeMT.so.1")
     file.write_text("+0s")
     return file, {
         "LD_PRELOAD": str(library),
@@ -75,7 +72,13 @@ def _faked_clock(file: Path) -> tuple[Path | None, dict[str, str]]:
 
 
 def observed(
-    services: Sequence[Supervised], url: str, clients: int, fault: Fault, fleet: Any
+    services: Sequence[Supervised],
+    url: str,
+    fault: Fault,
+    fleet: Any,
+    *,
+    clients: int,
+    objective: float,
 ) -> Row:
     """One fault under load: what was answered while it lasted and until 3 s after recovery."""
     starts = sum(service.starts for service in services)
@@ -86,7 +89,7 @@ def observed(
         began = time.monotonic()
         with fault(fleet) as told:
             ended = time.monotonic()
-        back = seconds_to_objectives(services)
+        back = seconds_to_objectives(services, objective)
         time.sleep(3)
     finally:
         operator.end()
@@ -109,7 +112,7 @@ def observed(
     }
 
 
-def disk_full(clients: int, seconds: float) -> Row:
+def disk_full(seconds: float, **load: Any) -> Row:
     """A service whose store is a SQLite file on a tmpfs of 8 MiB, which something else fills."""
     if os.geteuid() != 0:
         return {"skipped": "a tmpfs can be mounted by root only"}
@@ -125,7 +128,7 @@ def disk_full(clients: int, seconds: float) -> Row:
             try:
                 service.wait_until_ready()
                 url = f"sqlite:///{disk / 'quickfix.db'}"
-                return observed([service], url, clients, _filled(disk, seconds), None)
+                return observed([service], url, _filled(disk, seconds), None, **load)
             finally:
                 service.end()
         finally:
@@ -173,28 +176,37 @@ def main(
     seconds: float = 10.0,
     clients: int = 4,
     within: float = 10.0,
+    objective: Annotated[float, typer.Option(help="Of one image, in seconds.")] = 5.0,
     out: Annotated[Path, typer.Option(help="Where the rows go as JSON.")] = Path(
         "benchmarks/results/faults.json"
     ),
 ) -> None:
     """Measure, print and check."""
     names = only or [*FAULTS, "disk_full"]
+    load: dict[str, Any] = {"clients": clients, "objective": objective}
     rows: dict[str, Row] = {}
-    if set(names) - {"disk_full"}:
-        with fleet_of_two(seconds) as fleet:
-            for name in names:
-                if name == "disk_full":
-                    continue
-                title, fault = FAULTS[name]
-                if name == "clock_stepped" and fleet.clock is None:
-                    rows[title] = {"skipped": "libfaketime cannot be had here"}
-                    continue
-                rows[title] = observed(fleet.services, fleet.url, clients, fault, fleet)
-                print(title, json.dumps(rows[title]), flush=True)
+
+    def run(title: str, row: Callable[[], Row]) -> None:
+        rows[title] = row()
+        print(title, json.dumps(rows[title]), flush=True)
+
+    def run_on_a_fleet(names: Sequence[str], *, faked_clock: bool) -> None:
+        with fleet_of_two(seconds, faked_clock=faked_clock) as fleet:
+            for title, fault in (FAULTS[name] for name in names):
+                run(title, partial(observed, fleet.services, fleet.url, fault, fleet, **load))
+
+    if on_a_fleet := [name for name in names if name in FAULTS and name != "clock_stepped"]:
+        run_on_a_fleet(on_a_fleet, faked_clock=False)
+    if "clock_stepped" in names:
+        try:
+            unpacked("libfaketime")
+        except NotToBeHad as error:
+            rows[FAULTS["clock_stepped"][0]] = {"skipped": str(error)}
+        else:
+            run_on_a_fleet(["clock_stepped"], faked_clock=True)
     if "disk_full" in names:
-        rows[DISK_FULL] = disk_full(clients, seconds)
-        print(DISK_FULL, json.dumps(rows[DISK_FULL]), flush=True)
-    document = {"clients": clients, "fault_seconds": seconds, "faults": rows}
+        run(DISK_FULL, partial(disk_full, seconds, **load))
+    document = {**load, "fault_seconds": seconds, "faults": rows}
     out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(table(rows))
     for row in rows.values():

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 
@@ -140,13 +140,3 @@ def p95(requests: Sequence[Seen]) -> float | None:
     if not taken:
         return None
     return quantiles(taken, n=20, method="inclusive")[-1] if len(taken) > 1 else taken[0]
-
-
-def seconds_until(condition: Callable[[], bool], patience: float = 300.0) -> float:
-    """How long until `condition` held; infinity when it did not."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > patience:
-            return float("inf")
-        time.sleep(0.05)
-    return time.monotonic() - started

@@ -67,7 +67,7 @@ def loaded(fleet: Fleet, signed_service: SignedService, watching: Prometheus) ->
         leave_after(service, 0.5)
     refused = draw_at_once(fleet.first, [{"prompt": "a cat", "steps": 10, "n": 4}] * 24)
     assert set(refused) == {200, 429} and refused[429] >= 4, refused
-    time.sleep(3)  # two scrapes and an evaluation after it
+    time.sleep(6)  # two scrapes and an evaluation after it
     return watching
 
 
