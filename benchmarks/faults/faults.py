@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 import socket
 import threading
 import time
@@ -47,7 +46,7 @@ def nothing(fleet: Fleet) -> Iterator[dict[str, object]]:
 @contextmanager
 def killed(fleet: Fleet) -> Iterator[dict[str, object]]:
     """SIGKILL of a whole service; its supervisor starts it again."""
-    fleet.services[1].signal(signal.SIGKILL)
+    fleet.services[1].kill()
     yield {}
 
 
@@ -61,9 +60,8 @@ def worker_killed(fleet: Fleet) -> Iterator[dict[str, object]]:
 @contextmanager
 def stopped(fleet: Fleet) -> Iterator[dict[str, object]]:
     """SIGSTOP of a service, then SIGCONT."""
-    fleet.services[1].signal(signal.SIGSTOP)
-    time.sleep(fleet.seconds)
-    fleet.services[1].signal(signal.SIGCONT)
+    with frozen(fleet.services[1].pid):
+        time.sleep(fleet.seconds)
     yield {}
 
 
@@ -174,14 +172,16 @@ def poisoned(fleet: Fleet) -> Iterator[dict[str, object]]:
         good = store.head_number()
         foreign = RevisionContent((catalog_entry("remove-beer"),), fingerprint="sha256:" + "0" * 64)
         store.publish_and_activate(foreign, author="fault", reason="made for another model")
-        time.sleep(fleet.seconds)
+        deadline, told = time.monotonic() + fleet.seconds, None
         with fleet.services[0].admin() as admin:
-            status = admin.get("/admin/status").json()["replica"]
+            while time.monotonic() < deadline:
+                told = told or admin.get("/admin/status").json()["replica"]["last_error"]
+                time.sleep(0.1)
             back = admin.post("/admin/rollback", json={"to": good})
     yield {
         "hostile_manifests": len(refused),
-        "not_refused": [name for name, status_ in refused.items() if not 400 <= status_ < 500],
-        "error_told": (status["last_error"] or "").partition(":")[0],
+        "not_refused": [name for name, code in refused.items() if not 400 <= code < 500],
+        "error_told": (told or "").partition(":")[0],
         "rolled_back": back.status_code,
     }
 

