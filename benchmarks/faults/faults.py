@@ -157,7 +157,7 @@ def broken_clients(fleet: Fleet) -> Iterator[dict[str, object]]:
                 sent[0] += 1
             time.sleep(0.05)
 
-    _all_at_once([(breaks, each) for each in fleet.services])
+    _all_at_once([(breaks, each) for each in fleet.services], each=2)
     yield {"connections": sent[0]}
 
 

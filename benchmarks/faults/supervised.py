@@ -53,9 +53,9 @@ class Supervised:
 
     @property
     def ready(self) -> bool:
-        """Whether its readiness probe says so within a second."""
+        """Whether it answers its readiness probe with yes in the time that the manifests give it."""
         with suppress(httpx.HTTPError):
-            return self.public.get("/readyz", timeout=1).status_code == httpx.codes.OK
+            return self.public.get("/readyz", timeout=3).status_code == httpx.codes.OK
         return False
 
     def admin(self, timeout: float = 60.0) -> httpx.Client:
