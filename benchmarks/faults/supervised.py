@@ -53,7 +53,7 @@ class Supervised:
 
     @property
     def ready(self) -> bool:
-        """Whether it answers its readiness probe with yes in the time that the manifests give it."""
+        """Whether it says so within the time that the manifests give a probe."""
         with suppress(httpx.HTTPError):
             return self.public.get("/readyz", timeout=3).status_code == httpx.codes.OK
         return False
