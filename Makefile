@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve check test bench train lock clean
+.PHONY: help demo serve check test bench faults train lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(READY) ## All tests
 
 bench: $(READY) ## Measure the service beside its peers (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks.serving
+
+faults: $(READY) ## Real faults on a real fleet under load; the table of docs/operations/faults.md
+	$(BIN)/python -m benchmarks.faults
 
 train: $(READY) ## Make the demo model from nothing (training/README.md says how long)
 	$(BIN)/python -m training

@@ -18,6 +18,7 @@ from edits.manifests import RevisionContent
 from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
 from service.errors import ActivationFailed, describe
+from service.gauges import show_active
 from service.runs import Runs
 from service.snapshot import ActiveSnapshot, SnapshotBuilder
 from service.trust import SetTrust, SignedSet
@@ -125,6 +126,7 @@ class Activator:
         self._reading = None
         try:
             pointer = self._head()
+            metrics.STORE_READ_AT.set(self._clock().timestamp())
             wanted = pointer.number
             if wanted is not None:
                 metrics.WANTED_REVISION.set(wanted)
@@ -237,7 +239,13 @@ class Activator:
         seconds = time.perf_counter() - started
         metrics.ACTIVATION_SECONDS.observe(seconds)
         metrics.ACTIVATIONS.labels("ok").inc()
-        metrics.ACTIVE_REVISION.set(number)
+        show_active(
+            number,
+            revision.digest,
+            edits=len(revision.content.edits),
+            policies=len(revision.content.policies),
+            published_at=revision.created_at.timestamp(),
+        )
         _log.info("activated revision=%d digest=%s seconds=%.3f", number, revision.digest, seconds)
         return ActiveSnapshot(number, built, self._clock(), seconds)
 

@@ -11,7 +11,10 @@ from prometheus_client import Counter, Gauge, Histogram
 __all__ = [
     "ACTIVATIONS",
     "ACTIVATION_SECONDS",
+    "ACTIVE_EDITS",
+    "ACTIVE_POLICIES",
     "ACTIVE_REVISION",
+    "ACTIVE_SET_NUMBER",
     "AUDIT_FAILURES",
     "BATCH_SIZE",
     "BATCH_SPLITS",
@@ -23,16 +26,24 @@ __all__ = [
     "ENCODE_CACHE",
     "ENCODE_SECONDS",
     "HEAD_READ_AT",
+    "MAX_QUEUE",
+    "MODEL_LOAD_SECONDS",
+    "MODEL_PARAMETERS",
     "QUEUE_DEPTH",
     "QUEUE_WAIT_SECONDS",
+    "READY",
     "REJECTED",
     "REQUESTS",
     "REQUEST_SECONDS",
     "RESTARTS",
     "RUNNING",
+    "SAFETY_CHECKED",
     "SAFETY_FLAGGED",
     "SET_EXPIRES_AT",
+    "SET_PUBLISHED_AT",
+    "STARTED_AT",
     "STEP_SECONDS",
+    "STORE_READ_AT",
     "TRACES",
     "WANTED_REVISION",
 ]
@@ -68,9 +79,6 @@ BATCH_SPLITS = Counter(
 DECODE_SECONDS = Histogram(
     "quickfix_decode_seconds", "Latents to the images of a batch.", buckets=_PHASE_BUCKETS
 )
-SAFETY_FLAGGED = Counter(
-    "quickfix_safety_flagged", "Images that the model's safety checker has blackened."
-)
 REQUEST_SECONDS = Histogram(
     "quickfix_request_seconds",
     "From admission to the answer.",
@@ -89,6 +97,27 @@ ACTIVE_REVISION = Gauge(
 )
 WANTED_REVISION = Gauge(
     "quickfix_wanted_revision", "Head last read from the store.", multiprocess_mode="livemax"
+)
+ACTIVE_SET_NUMBER = Gauge(
+    "quickfix_active_set_number",
+    "First 52 bits of the digest of the set that runs: equal where the same set runs.",
+    multiprocess_mode="livemin",
+)
+ACTIVE_EDITS = Gauge(
+    "quickfix_active_edits", "Edits of the set that runs.", multiprocess_mode="livemin"
+)
+ACTIVE_POLICIES = Gauge(
+    "quickfix_active_policies", "Policies of the set that runs.", multiprocess_mode="livemin"
+)
+SET_PUBLISHED_AT = Gauge(
+    "quickfix_set_published_timestamp_seconds",
+    "When the set that runs was published, in seconds since 1970.",
+    multiprocess_mode="livemin",
+)
+STORE_READ_AT = Gauge(
+    "quickfix_store_read_timestamp_seconds",
+    "When the store last answered, in seconds since 1970.",
+    multiprocess_mode="livemin",
 )
 HEAD_READ_AT = Gauge(
     "quickfix_head_read_timestamp_seconds",
@@ -118,6 +147,30 @@ DIRECTORY_SYNCS = Counter(
 )
 TRACES = Counter("quickfix_traces", "Causal traces that ended, by result.", ["result"])
 AUDIT_FAILURES = Counter("quickfix_audit_failures", "Admin calls that could not be recorded.")
+
+READY = Gauge(
+    "quickfix_ready",
+    "Whether this replica takes requests, as the readiness probe says.",
+    multiprocess_mode="livemin",
+)
+STARTED_AT = Gauge(
+    "quickfix_start_timestamp_seconds",
+    "When this process began to load its model, in seconds since 1970.",
+    multiprocess_mode="livemax",
+)
+MODEL_LOAD_SECONDS = Gauge(
+    "quickfix_model_load_seconds", "From the start to a loaded model.", multiprocess_mode="livemax"
+)
+MODEL_PARAMETERS = Gauge(
+    "quickfix_model_parameters",
+    "Parameters of UNet, VAE and text encoder.",
+    multiprocess_mode="livemax",
+)
+MAX_QUEUE = Gauge(
+    "quickfix_max_queue", "Requests that may wait, as configured.", multiprocess_mode="livesum"
+)
+SAFETY_CHECKED = Counter("quickfix_safety_checked", "Images that the model's safety checker saw.")
+SAFETY_FLAGGED = Counter("quickfix_safety_flagged", "Images that it turned black.")
 
 # Series that exist from the start: a rate over a series that appears later misses its first event.
 for _outcome in ("ok", "invalid", "rejected", "cancelled", "failed"):

@@ -83,6 +83,12 @@ class ServedModel:
         return "sd-1.x" if pads_with_end else "sd-2.x"
 
     @property
+    def parameters(self) -> int:
+        """Parameters of UNet, VAE and text encoder."""
+        parts = (self.pipeline.unet, self.pipeline.vae, self.pipeline.text_encoder)
+        return sum(weight.numel() for part in parts for weight in part.parameters())
+
+    @property
     def has_safety_checker(self) -> bool:
         """Whether images pass a safety checker before they are sent."""
         return getattr(self.pipeline, "safety_checker", None) is not None

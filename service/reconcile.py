@@ -1,6 +1,7 @@
 """The one thread that changes what this replica runs: directory -> store -> active snapshot."""
 
 import threading
+from collections.abc import Callable
 
 from edits.store import HEARTBEAT_SECONDS, HeadWatch, RevisionStore
 from service.activation import Activator
@@ -24,10 +25,12 @@ class Reconciler:
         store: RevisionStore,
         *,
         poll_seconds: float,
+        after_tick: Callable[[], object] = lambda: None,
     ) -> None:
         self._activator = activator
         self._directory = directory
         self._store = store
+        self._after_tick = after_tick
         self._watch: HeadWatch | None = None
         # A tick is also the heartbeat, by which others know that this replica lives.
         self._poll_seconds = min(poll_seconds, HEARTBEAT_SECONDS)
@@ -40,6 +43,7 @@ class Reconciler:
         if self._directory is not None:
             self._directory.sync()
         self._activator.refresh()
+        self._after_tick()
 
     def start(self) -> None:
         """One tick on the calling thread, so that a good start is ready at once; then the loop."""

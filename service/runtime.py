@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -10,10 +11,12 @@ from edits.evaluation.pictures import picture_check
 from edits.manifests import RevisionContent
 from edits.publication import Gatekeeper
 from edits.store import RevisionStore
+from service import metrics
 from service.activation import Activator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.desired_state import DesiredState
+from service.gauges import forget_dead_processes
 from service.generation.backends import Backend, load_backend
 from service.generation.batch import Batches
 from service.generation.decode import Decoder
@@ -67,6 +70,9 @@ class Runtime:
         BackendUnavailable or BackendMismatch. A head that cannot be activated is no error: the
         replica starts, says why it is not ready, and tries again.
         """
+        forget_dead_processes()
+        metrics.STARTED_AT.set(time.time())
+        metrics.MAX_QUEUE.set(settings.max_queue)
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         tokens: Tokens = (
             FileTokens(settings.tokens_file)
@@ -78,7 +84,10 @@ class Runtime:
         trust = None
         if settings.trusted_keys is not None:
             trust = SetTrust(settings.trusted_keys, settings.state_dir)
+        began = time.monotonic()
         model = ServedModel.load(settings)
+        metrics.MODEL_LOAD_SECONDS.set(time.monotonic() - began)
+        metrics.MODEL_PARAMETERS.set(model.parameters)
         pipeline = model.pipeline
         backend = load_backend(pipeline, settings)
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
@@ -129,7 +138,13 @@ class Runtime:
         engine = Engine(
             activator.runs, room, loop, timeout_seconds=settings.request_timeout_seconds
         )
-        reconciler = Reconciler(activator, directory, store, poll_seconds=settings.poll_seconds)
+        reconciler = Reconciler(
+            activator,
+            directory,
+            store,
+            poll_seconds=settings.poll_seconds,
+            after_tick=lambda: _ready(activator, engine),
+        )
         publisher = Publisher(
             store,
             builder,
@@ -178,7 +193,7 @@ class Runtime:
     @property
     def ready(self) -> bool:
         """A revision is active, not too old, and new requests are admitted."""
-        return self.activator.runs.current is not None and not self.engine.draining
+        return _ready(self.activator, self.engine)
 
     @property
     def alive(self) -> bool:
@@ -194,3 +209,9 @@ class Runtime:
         self.engine.drain(self.settings.drain_seconds)
         self.reconciler.stop()
         self.store.close()
+
+
+def _ready(activator: Activator, engine: Engine) -> bool:
+    ready = activator.runs.current is not None and not engine.draining
+    metrics.READY.set(ready)
+    return ready

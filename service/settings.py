@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service.errors import SettingsInvalid
 
-__all__ = ["MAX_REQUEST_SECONDS", "PREFIX", "Settings", "child_environment"]
+__all__ = ["MAX_REQUEST_SECONDS", "PREFIX", "Settings", "child_environment", "metrics_folder"]
 
 PREFIX = "QUICKFIX_"
 
@@ -160,3 +160,9 @@ class Settings(BaseModel):
 def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for a process that is told everything by its options: without our own."""
     return {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+
+
+def metrics_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where prometheus_client keeps its files, as BentoML says; None outside of BentoML."""
+    folder = environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) if folder else None

@@ -36,6 +36,11 @@ class Postgres:
         """Stop it as an administrator does; clients lose their connections."""
         self._server.stop()
 
+    @property
+    def pid(self) -> int:
+        """The process that all its others descend from."""
+        return self._server.get_postmaster_info().pid
+
     @contextmanager
     def database(self) -> Iterator[str]:
         """The store URL of an empty database, for the block; emptied, it serves the next one."""

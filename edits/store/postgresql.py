@@ -5,11 +5,12 @@ replicas that report never wait for either. Reads see one snapshot.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -44,6 +45,31 @@ _ADVICE = {
     "42501": "grant the user the rights that docs/operations.md lists",
     "42704": "create the user first",
 }
+# Over the server's own limit: only a server that does not answer at all gets here.
+_ANSWER_SECONDS = 17.0
+
+
+class _Answering(psycopg.Connection[Any]):
+    """A connection whose server must answer in time.
+
+    One that is frozen, or whose disk hangs, keeps its sockets open and its kernel acknowledges:
+    no keepalive and no limit of the server's own ends the wait.
+    """
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Raises OperationalError and closes when nothing came; with `timeout` as the driver."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        try:
+            return super().wait(gen, interval, _ANSWER_SECONDS)
+        except psycopg.Error as error:
+            if time.monotonic() < deadline:
+                raise
+            self.close()  # what it was doing is not known
+            raise psycopg.OperationalError(
+                f"the server has not answered for {_ANSWER_SECONDS:g} s"
+            ) from error
 
 
 class PostgreSQL:
@@ -83,6 +109,7 @@ class PostgreSQL:
 
     def engines(self, engine: Engine) -> tuple[Engine, Engine]:
         """The engine of read transactions and that of write transactions."""
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _configure)
         reader = engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -135,6 +162,12 @@ class PostgreSQL:
         if state.startswith("53"):
             return "the server has no room for more: raise its limits"
         return "check that the server runs and can be reached"
+
+
+def _connect(
+    _dialect: Dialect, _entry: ConnectionPoolEntry, cargs: Any, cparams: dict[str, Any]
+) -> psycopg.Connection[Any]:
+    return _Answering.connect(*cargs, **cparams)
 
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -76,6 +76,7 @@ class Decoder:
         pipeline = self._pipeline
         pixels, flagged = pipeline.run_safety_checker(pixels, together.device, together.dtype)
         keep = [True] * len(pixels) if flagged is None else [not flag for flag in flagged]
+        metrics.SAFETY_CHECKED.inc(0 if flagged is None else len(flagged))
         metrics.SAFETY_FLAGGED.inc(keep.count(False))
         pictures: list[Image] = pipeline.image_processor.postprocess(
             pixels, output_type="pil", do_denormalize=keep

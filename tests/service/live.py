@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,12 @@ def serve(
     *,
     environ: Mapping[str, str] | None = None,
     wait_ready: bool = True,
+    wait: bool = True,
 ) -> Iterator[LiveService]:
-    """Start the service with its state in `folder`; kill its whole process group at the end."""
+    """Start the service with its state in `folder`; kill its whole process group at the end.
+
+    Without `wait` it still loads: several can start at once, and `wait_for_http` waits for each.
+    """
     # A test run that is told to end must end its services too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = free_port()
@@ -77,7 +81,8 @@ def serve(
         )
     service = LiveService(f"http://127.0.0.1:{port}", state_dir, log, process)
     try:
-        _wait_for_http(service, ready=wait_ready)
+        if wait:
+            wait_for_http(service, ready=wait_ready)
         yield service
     finally:
         _kill_group(process)
@@ -89,17 +94,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for_http(service: LiveService, *, ready: bool) -> None:
+def wait_for_http(service: LiveService, *, ready: bool) -> None:
     """The socket is open before the model is loaded: only an HTTP answer counts."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if service.process.poll() is not None:
-            break
-        with suppress(httpx.HTTPError):
-            answer = httpx.get(service.url + "/readyz", timeout=2.0)
-            if answer.status_code == 200 or not ready:
-                return
-        time.sleep(0.1)
+    with service.client() as client:  # one for all: each makes a TLS context
+        while time.monotonic() < deadline and service.process.poll() is None:
+            with suppress(httpx.HTTPError):
+                answer = client.get("/readyz", timeout=2.0)
+                if answer.status_code == 200 or not ready:
+                    return
+            time.sleep(0.1)
     raise RuntimeError(f"the service did not start:\n{service.log.read_text()[-4000:]}")
 
 

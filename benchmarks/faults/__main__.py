@@ -1,0 +1,219 @@
+"""Run the faults one after the other, print the table, write it as JSON.
+
+    python -m benchmarks.faults                       # all of them
+    python -m benchmarks.faults --only killed --only database_frozen
+
+Exit code 1 when anything acknowledged was lost, an image came after a closed fence, or the fleet
+was not back within its objectives `--within` seconds after a fault's end.
+"""
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.faults.aftermath import lost, seconds_to_objectives
+from benchmarks.faults.faults import FAULTS, MAX_QUEUE, Fault, Fleet
+from benchmarks.faults.supervised import Supervised
+from benchmarks.faults.traffic import Gateway, Operator, p95
+from tests.debian import NotToBeHad, unpacked
+from tests.postgres import postgres
+from tests.severed import severable
+
+SETTINGS = {
+    "QUICKFIX_THREADS": "1",
+    "QUICKFIX_MAX_QUEUE": str(MAX_QUEUE),
+    "QUICKFIX_MAX_STALENESS_SECONDS": "60",
+}
+DISK_FULL = "full disk under the store's file"
+Row = dict[str, Any]
+
+
+@contextmanager
+def fleet_of_two(seconds: float, *, faked_clock: bool) -> Iterator[Fleet]:
+    """Started and ready; with `faked_clock` the second one's wall clock can be set."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(postgres())
+        url = stack.enter_context(server.database())
+        link, through_link = stack.enter_context(severable(url))
+        clock, faked = _faked_clock(folder / "clock") if faked_clock else (None, {})
+        first = Supervised("first", folder / "first", {**SETTINGS, "QUICKFIX_STORE": url})
+        stack.callback(first.end)
+        second = Supervised(
+            "second", folder / "second", {**SETTINGS, **faked, "QUICKFIX_STORE": through_link}
+        )
+        stack.callback(second.end)
+        for service in (first, second):
+            service.wait_until_ready()
+        yield Fleet((first, second), server, link, url, clock, seconds)
+
+
+def _faked_clock(file: Path) -> tuple[Path, dict[str, str]]:
+    """libfaketime's file, and the variables of a process whose wall clock it sets."""
+    (library,) = unpacked("libfaketime").rglob("libfaketimeMT.so.1")
+    file.write_text("+0s")
+    return file, {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_CACHE_DURATION": "1",
+        "DONT_FAKE_MONOTONIC": "1",  # a clock that is set does not move the monotonic one
+    }
+
+
+def observed(
+    services: Sequence[Supervised],
+    url: str,
+    fault: Fault,
+    fleet: Any,
+    *,
+    clients: int,
+    objective: float,
+) -> Row:
+    """One fault under load: what was answered while it lasted and until 3 s after recovery."""
+    starts = sum(service.starts for service in services)
+    gateway = Gateway(services, clients)
+    operator = Operator(services)
+    try:
+        time.sleep(3)
+        began = time.monotonic()
+        with fault(fleet) as told:
+            ended = time.monotonic()
+        back = seconds_to_objectives(services, objective)
+        time.sleep(3)
+    finally:
+        operator.end()
+        gateway.end()
+    during = [each for each in gateway.seen if began <= each.completed_at <= ended + back]
+    after = [each for each in gateway.seen if each.asked_at > ended + back]
+    return {
+        "seconds": round(ended - began, 1),
+        "answers": dict(Counter(str(each.status) for each in during)),
+        "p95_seconds": _rounded(p95(during)),
+        "p95_seconds_after": _rounded(p95(after)),
+        "failed_after": sum(each.status != 200 for each in after),
+        "operator": dict(operator.answers),
+        "acknowledged": len(operator.acknowledged),
+        "fences_closed": sum(each.closed for each in operator.acknowledged),
+        "lost": lost(url, operator.acknowledged, gateway.seen),
+        "seconds_to_objectives": _rounded(back),
+        "starts": sum(service.starts for service in services) - starts,
+        **told,
+    }
+
+
+def disk_full(seconds: float, **load: Any) -> Row:
+    """A service whose store is a SQLite file on a tmpfs of 8 MiB, which something else fills."""
+    if os.geteuid() != 0:
+        return {"skipped": "a tmpfs can be mounted by root only"}
+    with tempfile.TemporaryDirectory() as name:
+        disk = Path(name, "state")
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode != 0:
+            return {"skipped": f"no tmpfs: {done.stderr.strip()}"}
+        try:
+            service = Supervised("alone", Path(name), {**SETTINGS, "QUICKFIX_STATE_DIR": str(disk)})
+            try:
+                service.wait_until_ready()
+                url = f"sqlite:///{disk / 'quickfix.db'}"
+                return observed([service], url, _filled(disk, seconds), None, **load)
+            finally:
+                service.end()
+        finally:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)  # noqa: S603, S607
+
+
+def _filled(disk: Path, seconds: float) -> Fault:
+    @contextmanager
+    def filled(_fleet: Fleet) -> Iterator[dict[str, object]]:
+        junk = disk / "junk"
+        with suppress(OSError), junk.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 4096)
+        time.sleep(seconds)
+        junk.unlink()
+        yield {}
+
+    return filled
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None or math.isinf(seconds) else round(seconds, 2)
+
+
+def table(rows: dict[str, Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| fault | users saw | p95 during, after | lost | back to objectives |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        if "skipped" in row:
+            lines.append(f"| {name} | skipped: {row['skipped']} | | | |")
+            continue
+        counts = sorted(row["answers"].items())
+        saw = ", ".join(f"{n} x {status if status != '0' else 'none'}" for status, n in counts)
+        lost_ = "nothing" if not row["lost"] else f"{len(row['lost'])}: {row['lost'][0]}"
+        times = f"{row['p95_seconds']} s, {row['p95_seconds_after']} s"
+        lines.append(f"| {name} | {saw} | {times} | {lost_} | {row['seconds_to_objectives']} s |")
+    return "\n".join(lines)
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="Names of faults.")] = None,
+    seconds: float = 10.0,
+    clients: int = 4,
+    within: float = 10.0,
+    objective: Annotated[float, typer.Option(help="Of one image, in seconds.")] = 5.0,
+    out: Annotated[Path, typer.Option(help="Where the rows go as JSON.")] = Path(
+        "benchmarks/results/faults.json"
+    ),
+) -> None:
+    """Measure, print and check."""
+    names = only or [*FAULTS, "disk_full"]
+    load: dict[str, Any] = {"clients": clients, "objective": objective}
+    rows: dict[str, Row] = {}
+
+    def run(title: str, row: Callable[[], Row]) -> None:
+        rows[title] = row()
+        print(title, json.dumps(rows[title]), flush=True)
+
+    def run_on_a_fleet(names: Sequence[str], *, faked_clock: bool) -> None:
+        with fleet_of_two(seconds, faked_clock=faked_clock) as fleet:
+            for title, fault in (FAULTS[name] for name in names):
+                run(title, partial(observed, fleet.services, fleet.url, fault, fleet, **load))
+
+    if on_a_fleet := [name for name in names if name in FAULTS and name != "clock_stepped"]:
+        run_on_a_fleet(on_a_fleet, faked_clock=False)
+    if "clock_stepped" in names:
+        try:
+            unpacked("libfaketime")
+        except NotToBeHad as error:
+            rows[FAULTS["clock_stepped"][0]] = {"skipped": str(error)}
+        else:
+            run_on_a_fleet(["clock_stepped"], faked_clock=True)
+    if "disk_full" in names:
+        run(DISK_FULL, partial(disk_full, seconds, **load))
+    document = {**load, "fault_seconds": seconds, "faults": rows}
+    out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(table(rows))
+    for row in rows.values():
+        back = row.get("seconds_to_objectives", 0.0)
+        if row.get("lost") or back is None or back > within:
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
