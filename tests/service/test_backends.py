@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from edits.errors import EditRefused
@@ -23,7 +25,7 @@ from service.generation.encoder import PromptEncoder
 from service.model import ServedModel
 from service.settings import Settings
 from service.snapshot import SnapshotBuilder
-from tests.tiny_pipeline import build_pipeline
+from tests.tiny_pipeline import STEPS, build_pipeline
 
 from .replica import Replica, manifest
 
