@@ -76,7 +76,7 @@ class OrdinaryFile:
             return False
         try:
             wrong = self._wrong(tensors, metadata)
-        except (KeyError, RuntimeError) as error:  # a tensor is missing, or its shape is another
+        except (LookupError, RuntimeError) as error:  # a tensor is missing or of another shape
             wrong = repr(error)
         if wrong:
             _LOG.warning("%s is not believed and is made anew: %s", self.path.name, wrong)
