@@ -12,6 +12,7 @@ subject token and of every later position, one outer product per row, an inverse
 
 import json
 import resource
+import tempfile
 import time
 from itertools import islice, product
 from pathlib import Path
@@ -101,18 +102,24 @@ def swapped(editor: Editor, specs: list[EditSpec]) -> tuple[float, Any]:
     return time.perf_counter() - started, composition
 
 
-def fresh(pipeline: Any) -> tuple[Editor, float]:
-    """An editor that has captured what is captured once per encoder, and how long that took."""
+def fresh(pipeline: Any, folder: Path | None = None) -> tuple[Editor, float]:
+    """An editor that has captured what is captured once per encoder, and how long that took.
+
+    With a folder it is stored there, or read from there.
+    """
     editor = Editor(pipeline, ordinary=ordinary_names())
     started = time.perf_counter()
-    editor.warm([QUICKFIX])
+    editor.warm([QUICKFIX], folder=folder)
     return editor, time.perf_counter() - started
 
 
 def one_concept(pipeline: Any, repeats: int) -> dict[str, Any]:
     """Ours and the released algorithm in turns, medians; and how far apart the weights are."""
     ours, theirs, same = [], [], []
-    editor, warm = fresh(pipeline)
+    with tempfile.TemporaryDirectory() as folder:
+        editor, warm = fresh(pipeline, Path(folder))
+        _, again = fresh(pipeline, Path(folder))
+        stored = sum(file.stat().st_size for file in Path(folder).iterdir())
     for i in range(repeats):
         spec = concepts(repeats + 1)[i]
         ours.append(swapped(editor, [spec])[0])
@@ -129,10 +136,13 @@ def one_concept(pipeline: Any, repeats: int) -> dict[str, Any]:
     return {
         "repeats": repeats,
         "warm_seconds": round(warm, 2),
+        "warm_from_file_seconds": round(again, 3),
+        "file_mib": round(stored / 2**20, 1),
         "ours_seconds": _median(ours),
         "parity_seconds": _median(same),
         "released_seconds": _median(theirs),
         "times_faster": round(_median(theirs) / _median(ours), 1),
+        "parity_times_faster": round(_median(theirs) / _median(same), 1),
         "parity_against_released_float64": _relative(weight, exact),
         "parity_against_released_float32": _relative(weight, single.double()),
     }

@@ -66,7 +66,7 @@ class ServedModel:
         pipeline = load_pipeline(settings.model, device=str(device), dtype=dtype)
         defaults = ModelDefaults.read(Path(settings.model))
         editor = Editor(pipeline, ordinary=defaults.ordinary_captions)
-        editor.warm(defaults.edit_sites)
+        editor.warm(defaults.edit_sites, folder=settings.state_dir)
         name = _public_name(settings.model)
         return cls(name, pipeline, editor, defaults, SizeLimits.of(pipeline), device, dtype)
 

@@ -49,7 +49,8 @@ class Settings(BaseModel):
         description="CPU threads of one torch operation; default: every core of this process.",
     )
     state_dir: Path = Field(
-        Path(".quickfix"), description="Where this replica keeps its store and its token file."
+        Path(".quickfix"),
+        description="Where this replica keeps its store, its token file, its model's covariance.",
     )
     store: str = Field("", description="Revision store; default: `quickfix.db` in the state dir.")
     edits_dir: Path | None = Field(

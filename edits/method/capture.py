@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edits.errors import NonFinite, SiteUnknown
+from edits.method.finite import is_finite
 from edits.method.sites import Site, resolve
 
 # What the first self-attention reads at a position depends on the token and the position alone.
@@ -84,6 +85,6 @@ def _computed_once(encoder: nn.Module, site: Site, ids: Tensor) -> Iterator[None
 
 def finite(keys: Tensor, site: Site) -> Tensor:
     """The keys themselves. Raises NonFinite."""
-    if not torch.isfinite(keys).all():
+    if not is_finite(keys):
         raise NonFinite(f"the keys at site {site} contain NaN or infinity; check the model")
     return keys

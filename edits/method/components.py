@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,8 @@ class Components:
             if isinstance(denoiser := getattr(pipeline, name, None), nn.Module):
                 self.modules[name] = denoiser
         self._pipeline = pipeline
+        self._twins: dict[str, nn.Module] = {}
+        self._lock = threading.Lock()
         self._embedder: Any = None
 
     def layer(self, site: Site) -> nn.Linear:
@@ -65,6 +68,13 @@ class Components:
                 param="spec.method.sites",
             )
         return resolve(self.modules[site.component], site)
+
+    def twin(self, name: str) -> nn.Module:
+        """`same_tensors` of a component, in evaluation mode. Nobody hooks it or changes it."""
+        with self._lock:
+            if name not in self._twins:
+                self._twins[name] = same_tensors(self.modules[name]).eval()
+            return self._twins[name]
 
     def source(self, site: Site) -> Site:
         """Sites with the same source read the same keys. Raises SiteUnknown.
@@ -118,6 +128,25 @@ def same_tensors(module: nn.Module) -> nn.Module:
     """A copy of the module's structure around the very same parameters and buffers."""
     tensors = (*module.parameters(), *module.buffers())
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def with_layers(module: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
+    """`module` with `layers` at those paths in place of its own. It stays as it is.
+
+    Modules that hold a replaced layer are copied, all others and all tensors are the very same.
+    """
+    paths = {path[:at] for path in layers for at, mark in enumerate(path) if mark == "."} | {""}
+    holders = [module.get_submodule(path) for path in paths]
+    known: dict[int, Any] = {}
+    for holder in holders:
+        known |= {id(child): child for child in holder.children()}
+        known |= {id(tensor): tensor for tensor in holder.parameters(recurse=False)}
+        known |= {id(tensor): tensor for tensor in holder.buffers(recurse=False)}
+    for holder in holders:
+        known.pop(id(holder), None)
+    known |= {id(module.get_submodule(path)): layer for path, layer in layers.items()}
+    edited: nn.Module = copy.deepcopy(module, known)
+    return edited
 
 
 def with_components(pipeline: Any, modules: Mapping[str, nn.Module]) -> Any:

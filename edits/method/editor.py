@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +16,16 @@ from torch import Tensor, nn
 
 from edits.errors import NonFinite
 from edits.method.captions import fill
-from edits.method.components import Components, same_tensors
+from edits.method.components import Components, with_layers
 from edits.method.fingerprint import model_fingerprint, weights_digest
+from edits.method.finite import is_finite
 from edits.method.joint import Joint, JointSolver, bias_rows
 from edits.method.keys import KeyCache
 from edits.method.neighbours import Neighbours
+from edits.method.ordinary_file import OrdinaryFile
 from edits.method.pinned import PinnedLinear
 from edits.method.report import EditReport, drift, gram_drift, residual
-from edits.method.sites import Site, expand, resolve
-from edits.method.solver import basis
+from edits.method.sites import Site, expand, locate
 from edits.method.spec import EditSpec
 
 _REMEMBERED = 8192  # edits that were checked
@@ -88,11 +90,26 @@ class Editor:
                 self._expanded[spec.sites] = found
             return self._expanded[spec.sites]
 
-    def warm(self, sites: Sequence[Site]) -> None:
-        """Capture the ordinary captions now, so that the first edit does not wait for them."""
-        for site in expand(sites, self.components.modules):
-            self._keys.ordinary_gram(self.components.source(site), ())
+    def warm(self, sites: Sequence[Site], *, folder: Path | None = None) -> None:
+        """Capture the ordinary captions now, so that the first edit does not wait for them.
+
+        With a folder they are read from there if they stand there for this very model, and stored
+        there otherwise: see `ordinary_file`.
+        """
+        found = expand(sites, self.components.modules)
+        sources = sorted({self.components.source(site) for site in found})
+        stored = None
+        if folder is not None and self._keys.ordinary:
+            stored = OrdinaryFile(
+                folder, self._keys, self.neighbours, fingerprint=self.fingerprint, sources=sources
+            )
+            if stored.recall():
+                return
+        for source in sources:
+            self._keys.ordinary_gram(source, ())
         self.neighbours.warm()
+        if stored is not None:
+            stored.write()
 
     @torch.no_grad()
     def compose(self, specs: Sequence[EditSpec]) -> Composition:
@@ -114,7 +131,7 @@ class Editor:
             solved[site] = joints[key]
             weights[site] = self._weight(site, joints[key])
             if not mine[0].parity:
-                pinned[site] = basis(self._keys.empty(source))
+                pinned[site] = self._keys.spanned(source)
         seconds = time.perf_counter() - started
         names = tuple(dict.fromkeys(spec.name for spec in sorted(specs, key=lambda s: s.name)))
 
@@ -133,21 +150,21 @@ class Editor:
 
         A component without edits is not among them.
         """
-        edited: dict[str, nn.Module] = {}
+        layers: dict[str, dict[str, nn.Module]] = {}
         for site, weight in composition.weights.items():
-            if site.component not in edited:
-                edited[site.component] = same_tensors(self.components.modules[site.component])
-            module = edited[site.component]
-            layer = resolve(module, site)
-            _replace(module, layer, _edited_layer(layer, weight, composition.pinned.get(site)))
-        return {name: module.eval() for name, module in edited.items()}
+            path, layer = locate(self.components.twin(site.component), site)
+            edited = _edited_layer(layer, weight, composition.pinned.get(site)).eval()
+            layers.setdefault(site.component, {})[path] = edited
+        return {
+            name: with_layers(self.components.twin(name), mine) for name, mine in layers.items()
+        }
 
     def _weight(self, site: Site, joint: Joint) -> Tensor:
         layer = self.components.layer(site)
-        if not all(torch.isfinite(tensor).all() for tensor in layer.parameters()):
+        if not all(map(is_finite, layer.parameters())):
             raise NonFinite(f"the pristine layer of site {site} contains NaN or infinity")
         edited = (layer.weight.double() + joint.delta(layer)).to(layer.weight.dtype)
-        if not torch.isfinite(edited).all():
+        if not is_finite(edited):
             raise NonFinite(
                 f"the edited weight of site {site} exceeds {layer.weight.dtype}; raise the ridge",
                 param="spec.method.ridge",
@@ -174,7 +191,7 @@ class Editor:
             site=site,
             rows=rows.captured,
             residual=residual(weight.double(), pristine, rows, extra),
-            preserve_drift=gram_drift(weight.double() - pristine, pristine, joint.gram),
+            preserve_drift=gram_drift(weight.double() - pristine, pristine, joint.gram()),
             empty_prompt_drift=drift(layer(empty), _edited_layer(layer, weight, spanned)(empty)),
             neighbours=joint.neighbours.get(spec.name, ()),
             seconds=seconds,
@@ -185,9 +202,3 @@ def _edited_layer(layer: nn.Linear, weight: Tensor, spanned: Tensor | None) -> n
     if spanned is None:
         spanned = weight.new_zeros(0, layer.in_features)
     return PinnedLinear(layer, weight, spanned)
-
-
-def _replace(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    path = next(name for name, child in module.named_modules() if child is old)
-    parent, _, leaf = path.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, new)

@@ -29,8 +29,13 @@ def model_fingerprint(components: Components) -> str:
 
 def module_digest(module: nn.Module) -> str:
     """`sha256:...` of a module's tensors with their names, kinds and shapes."""
+    return tensors_digest(module.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """`sha256:...` of tensors with their names, kinds and shapes."""
     hasher = hashlib.sha256()
-    _add_tensors(hasher, module.state_dict())
+    _add_tensors(hasher, tensors)
     return f"sha256:{hasher.hexdigest()}"
 
 

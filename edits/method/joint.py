@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from edits.method.moments import BucketedSums, pair_moments, scaled
 from edits.method.neighbours import Neighbours, moved
 from edits.method.rows import PairRows
 from edits.method.sites import Site
-from edits.method.solver import basis, respond, respond_to_moments
+from edits.method.solver import respond, respond_to_moments
 from edits.method.spec import EditSpec
 
 # The ordinary names weigh together as so many, however long the list of a model is.
@@ -30,7 +31,7 @@ class Joint:
     source: Site
     specs: tuple[EditSpec, ...]
     neighbours: Mapping[str, tuple[str, ...]]  # kept still, by the edit's name
-    gram: Tensor  # (d_in, d_in), second moment of what is preserved
+    gram: Callable[[], Tensor]  # (d_in, d_in), second moment of what is preserved
     delta: Callable[[nn.Linear], Tensor]
 
 
@@ -53,12 +54,14 @@ class JointSolver:
                 f"concept: it cannot be combined with {len(specs) - 1} others",
                 param="spec.method.parity",
             )
-        kept = {} if parity else self._moved_neighbours(source, specs)
-        gram = self._preserved_gram(source, specs, kept)
         if parity:
             own = self._keys.rows(source, specs[0])
             responses = respond(own.keys.double(), ridge=specs[0].ridge)
-            return Joint(source, specs, kept, gram, lambda layer: _parity(layer, own, responses))
+            # Nothing is preserved; the report says what that does to what would be.
+            reported = cache(lambda: self._preserved_gram(source, specs, {}))
+            return Joint(source, specs, {}, reported, lambda layer: _parity(layer, own, responses))
+        kept = self._moved_neighbours(source, specs)
+        gram = self._preserved_gram(source, specs, kept)
         # Each edit's objective is divided by its own ridge: with different ones every edit keeps
         # the trade it asked for. What an edit wants preserved adds up: many edits press harder on
         # what is to stay than one does, and need to hold it harder.
@@ -66,19 +69,17 @@ class JointSolver:
         # A delta that holds many edits is larger than one that holds one: with the same weight on
         # its size every edit would go less far, the more there are.
         ridge = len(specs) ** -0.5
-        spanned = basis(self._keys.empty(source))
-        projector = torch.eye(spanned.shape[1], dtype=torch.float64, device=spanned.device)
-        projector -= spanned.T @ spanned
+        pinned = self._keys.spanned(source)
         still = share * gram if share > 0 else None
         if len(specs) <= _FEW:
             rows = [self._keys.rows(source, spec) for spec in specs]
             keys, steps = scaled(rows, [spec.ridge for spec in specs])
-            responses = respond(keys, ridge=ridge, preserved_gram=still, projector=projector)
+            responses = respond(keys, ridge=ridge, preserved_gram=still, pinned=pinned)
             return Joint(
                 source,
                 specs,
                 kept,
-                gram,
+                lambda: gram,
                 lambda layer: (steps @ layer.weight.double().T).T @ responses,
             )
         by_name = {spec.name: spec for spec in specs}
@@ -90,10 +91,8 @@ class JointSolver:
             )
 
         own_gram, cross = self._sums.total(("edits", source), by_name, moments)
-        step = respond_to_moments(
-            own_gram, cross, ridge=ridge, preserved_gram=still, projector=projector
-        )
-        return Joint(source, specs, kept, gram, lambda layer: layer.weight.double() @ step)
+        step = respond_to_moments(own_gram, cross, ridge=ridge, preserved_gram=still, pinned=pinned)
+        return Joint(source, specs, kept, lambda: gram, lambda layer: layer.weight.double() @ step)
 
     def _moved_neighbours(
         self, source: Site, specs: Sequence[EditSpec]

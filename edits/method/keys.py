@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from edits.method.capture import capture_keys, finite
 from edits.method.components import PROMPT, Components, same_tensors
 from edits.method.rows import REACH, PairRows, behind, caption_rows, pair_rows
 from edits.method.sites import Site
+from edits.method.solver import basis
 from edits.method.spec import EditSpec
 from edits.method.tokens import CaptionTokenizer, Tokens
 
@@ -56,6 +58,7 @@ class KeyCache:
         self._kept: OrderedDict[object, tuple[Tensor, ...]] = OrderedDict()
         self._grams: dict[Site, Tensor] = {}
         self._empty: dict[Site, Tensor] = {}
+        self._spanned: dict[Site, Tensor] = {}
         self._lock = threading.RLock()
         self.held_bytes = 0
 
@@ -76,6 +79,13 @@ class KeyCache:
                     ids = self._components.tokenizer(source).empty()
                     self._empty[source] = self._capture(source, ids[None])[0]
             return self._empty[source]
+
+    def spanned(self, source: Site) -> Tensor:
+        """Orthonormal rows (r, d_in) that span the keys of the empty prompt."""
+        with self._lock:
+            if source not in self._spanned:
+                self._spanned[source] = basis(self.empty(source))
+            return self._spanned[source]
 
     def preserved(self, source: Site, name: str, *, field: str = "spec.preserve") -> Tensor:
         """The keys (n, d_in) of a name that is to stay, each times the root of its weight."""
@@ -101,6 +111,23 @@ class KeyCache:
             rows = self.preserved(source, name, field="ordinary_captions")
             gram -= rows.T @ rows
         return gram
+
+    def ordinary_rows(self, source: Site) -> list[Tensor]:
+        """What `preserved` answers for each ordinary name, in single precision."""
+        return [
+            self._keep(
+                ("preserved", source, name),
+                partial(self._name_rows, source, name, "ordinary_captions"),
+            )[0]
+            for name in self.ordinary
+        ]
+
+    def recall(self, source: Site, rows: Sequence[Tensor], gram: Tensor) -> None:
+        """Take over `ordinary_rows` and the whole `ordinary_gram` of an earlier capture."""
+        with self._lock:
+            for name, part in zip(self.ordinary, rows, strict=True):
+                self._keep(("preserved", source, name), partial(_alone, part))
+            self._grams[source] = gram
 
     def _keep(self, identity: object, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         with self._lock:
@@ -242,6 +269,10 @@ def _places(spec: EditSpec, count: int) -> tuple[list[int], list[float]]:
 
 def _stacked(runs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return _stored(torch.cat(list(runs))), torch.tensor([len(run) for run in runs])
+
+
+def _alone(tensor: Tensor) -> tuple[Tensor]:
+    return (tensor,)
 
 
 def _stored(keys: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edits.method.captions import fill, naming
-from edits.method.components import Components, same_tensors
+from edits.method.components import Components
 from edits.method.keys import KeyCache
 from edits.method.rows import PairRows
 from edits.method.sites import Site
@@ -26,8 +26,8 @@ class Neighbours:
 
     def __init__(self, components: Components, pool: Sequence[str]) -> None:
         self.pool = tuple(pool)
-        encoder = next(iter(components.encoders.values()))
-        self._module = same_tensors(encoder.module).eval()
+        name, encoder = next(iter(components.encoders.items()))
+        self._module = components.twin(name)
         self._tokenizer = encoder.tokenizer
         self._known: OrderedDict[str, Tensor] = OrderedDict()
         self._pool_embeddings: Tensor | None = None
@@ -63,6 +63,12 @@ class Neighbours:
             if self._pool_embeddings is None:
                 self._pool_embeddings = self.embed(self.pool)
             return self._pool_embeddings
+
+    def recall(self, embeddings: Tensor) -> None:
+        """Take over what `warm` answered earlier."""
+        with self._lock:
+            self._known |= dict(zip(self.pool, embeddings, strict=True))
+            self._pool_embeddings = embeddings
 
     def embed(self, names: Sequence[str]) -> Tensor:
         """Final hidden states at end-of-text of the bare names (names, width), float64."""

@@ -82,7 +82,26 @@ def resolve(module: nn.Module, site: Site) -> nn.Linear:
 
     Raises SiteUnknown if no linear layer has that path.
     """
-    return _find(module, site)[1]
+    return locate(module, site)[1]
+
+
+def locate(module: nn.Module, site: Site) -> tuple[str, nn.Linear]:
+    """The site's path inside its loaded component, and the layer there. Raises SiteUnknown."""
+    for path in (site.path, site.path.removeprefix(OPTIONAL_LEVEL), OPTIONAL_LEVEL + site.path):
+        try:
+            layer = module.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(layer, nn.Linear):
+            return path, layer
+    linear = _linear(module)
+    ending = site.path.rsplit(".", 1)[-1]
+    close = [name for name in linear if name.rsplit(".", 1)[-1] == ending] or list(linear)
+    known = ", ".join(_canonical_path(module, name) for name in close[:4])
+    raise SiteUnknown(
+        f"{site.component} has no linear layer {site.path!r}; it has {known or 'none'}",
+        param="spec.method.sites",
+    )
 
 
 def canonical(module: nn.Module, site: Site) -> Site:
@@ -90,7 +109,7 @@ def canonical(module: nn.Module, site: Site) -> Site:
 
     Without it, two edits of one layer would be solved apart and one of them lost.
     """
-    name, _ = _find(module, site)
+    name, _ = locate(module, site)
     return Site(site.component, _canonical_path(module, name))
 
 
@@ -126,24 +145,6 @@ def _matches(component: str, module: nn.Module, pattern: str) -> list[Site]:
             f"no linear layer of {component} matches {pattern!r}", param="spec.method.sites"
         )
     return sites
-
-
-def _find(module: nn.Module, site: Site) -> tuple[str, nn.Linear]:
-    for path in (site.path, site.path.removeprefix(OPTIONAL_LEVEL), OPTIONAL_LEVEL + site.path):
-        try:
-            layer = module.get_submodule(path)
-        except AttributeError:
-            continue
-        if isinstance(layer, nn.Linear):
-            return path, layer
-    linear = _linear(module)
-    ending = site.path.rsplit(".", 1)[-1]
-    close = [name for name in linear if name.rsplit(".", 1)[-1] == ending] or list(linear)
-    known = ", ".join(_canonical_path(module, name) for name in close[:4])
-    raise SiteUnknown(
-        f"{site.component} has no linear layer {site.path!r}; it has {known or 'none'}",
-        param="spec.method.sites",
-    )
 
 
 def _linear(module: nn.Module) -> dict[str, nn.Linear]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edits.errors import NonFinite
+from edits.method.finite import is_finite
 
 _RANK_TOLERANCE = 1e-9  # relative to the largest singular value of the pinned keys
 
@@ -39,35 +40,27 @@ def basis(pinned: Tensor) -> Tensor:
     return spanned
 
 
-def complement(pinned: Tensor) -> Tensor:
-    """Projector (d_in, d_in) on the complement of the pinned keys (n, d_in)."""
-    spanned = basis(pinned)
-    identity = torch.eye(pinned.shape[1], dtype=torch.float64, device=pinned.device)
-    return identity - spanned.T @ spanned
-
-
 def respond(
     keys: Tensor,
     *,
     ridge: float,
     preserved_gram: Tensor | None = None,
-    projector: Tensor | None = None,
+    pinned: Tensor | None = None,
 ) -> Tensor:
     """The responses x_i (n, d_in) to weighted keys sqrt(w_i) k_i (n, d_in), float64.
 
-    preserved_gram: sum_p mu p p^T (d_in, d_in). projector: from `complement`. Solved by Cholesky in
-    the smaller of rows and features; raises NonFinite.
+    preserved_gram: sum_p mu p p^T (d_in, d_in). pinned: from `basis`. Solved by Cholesky in the
+    smaller of rows and features; raises NonFinite.
     """
-    if projector is not None:
-        keys = keys @ projector
+    free = _outside(keys, pinned)
     if preserved_gram is None and len(keys) <= keys.shape[1]:
-        system = keys @ keys.T
-        system.diagonal().add_(ridge)
-        responses = _cholesky_solve(system, keys)
+        responses = _cholesky_solve(_ridged(free @ free.T, ridge), free)
     else:
-        system = _system(keys.T @ keys, ridge, preserved_gram, projector)
-        responses = _cholesky_solve(system, keys.T).T
-    return _still(responses, projector)
+        gram = keys.T @ keys
+        if preserved_gram is not None:
+            gram += preserved_gram
+        responses = _cholesky_solve(_ridged(_gram_outside(gram, pinned), ridge), free.T).T
+    return _still(responses, pinned)
 
 
 def respond_to_moments(
@@ -76,17 +69,16 @@ def respond_to_moments(
     *,
     ridge: float,
     preserved_gram: Tensor | None = None,
-    projector: Tensor | None = None,
+    pinned: Tensor | None = None,
 ) -> Tensor:
     """sum_i s_i x_i^T (m, d_in) for many rows, from their sums alone.
 
     gram: sum_i w_i k_i k_i^T (d_in, d_in). cross: sum_i w_i s_i k_i^T (m, d_in), where s_i is what
     the residual r_i is linear in. Raises NonFinite.
     """
-    if projector is not None:
-        gram, cross = projector @ gram @ projector, cross @ projector
-    system = _system(gram, ridge, preserved_gram, projector)
-    return _still(_cholesky_solve(system, cross.T).T, projector)
+    whole = gram if preserved_gram is None else gram + preserved_gram
+    system = _ridged(_gram_outside(whole, pinned), ridge)
+    return _still(_cholesky_solve(system, _outside(cross, pinned).T).T, pinned)
 
 
 def solve(
@@ -95,7 +87,7 @@ def solve(
     *,
     ridge: float,
     preserved_gram: Tensor | None = None,
-    projector: Tensor | None = None,
+    pinned: Tensor | None = None,
 ) -> Tensor:
     """The delta D (d_out, d_in) in float64 of one layer; W0 is `weight` (d_out, d_in).
 
@@ -104,30 +96,36 @@ def solve(
     scale = rows.weights.sqrt()[:, None]
     residuals = scale * (rows.values - rows.keys @ weight.double().T)
     responses = respond(
-        scale * rows.keys, ridge=ridge, preserved_gram=preserved_gram, projector=projector
+        scale * rows.keys, ridge=ridge, preserved_gram=preserved_gram, pinned=pinned
     )
     return _finite(residuals.T @ responses)
 
 
-def _system(
-    gram: Tensor, ridge: float, preserved_gram: Tensor | None, projector: Tensor | None
-) -> Tensor:
-    system = gram.clone()
-    if preserved_gram is not None:
-        still = preserved_gram if projector is None else projector @ preserved_gram @ projector
-        system += still
+def _outside(keys: Tensor, pinned: Tensor | None) -> Tensor:
+    """P k for every key (n, d_in), where P = I - B^T B projects on the complement of B's rows."""
+    return keys if pinned is None else keys - (keys @ pinned.T) @ pinned
+
+
+def _gram_outside(gram: Tensor, pinned: Tensor | None) -> Tensor:
+    """P G P of a symmetric G (d_in, d_in), a new tensor: B is thin, P is not."""
+    if pinned is None:
+        return gram.clone()
+    inside = pinned @ gram
+    half = pinned.T @ (inside - 0.5 * (inside @ pinned.T) @ pinned)
+    return gram - half - half.T
+
+
+def _ridged(system: Tensor, ridge: float) -> Tensor:
     system.diagonal().add_(ridge)
     return system
 
 
-def _still(responses: Tensor, projector: Tensor | None) -> Tensor:
-    if projector is not None:
-        responses = responses @ projector  # once more: rounding must not reach the pinned keys
-    return _finite(responses)
+def _still(responses: Tensor, pinned: Tensor | None) -> Tensor:
+    return _finite(_outside(responses, pinned))  # once more: rounding must not reach pinned keys
 
 
 def _finite(solution: Tensor) -> Tensor:
-    if not torch.isfinite(solution).all():
+    if not is_finite(solution):
         raise NonFinite(
             "the solution contains NaN or infinity; raise the ridge", param="spec.method.ridge"
         )

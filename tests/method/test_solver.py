@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edits.errors import NonFinite
-from edits.method.solver import Rows, complement, solve
+from edits.method.solver import Rows, basis, respond_to_moments, solve
 
 RIDGE = 0.3
 
@@ -86,7 +86,7 @@ def test_equals_an_independent_minimiser_of_the_whole_objective(n):
         rows,
         ridge=RIDGE,
         preserved_gram=preserved.T @ preserved,
-        projector=complement(pinned),
+        pinned=basis(pinned),
     )
     assert relative(delta, minimise(weight, rows, RIDGE, preserved, pinned)) < 1e-6
 
@@ -106,10 +106,10 @@ def test_equals_gradient_descent_without_a_line_search():
 def test_row_form_equals_feature_form(n):
     """Without preserved keys few rows are solved in rows; a zero Gram matrix asks for features."""
     weight, rows = problem(n, 12, 7)
-    projector = complement(normal(3, 12, seed=5))
+    pinned = basis(normal(3, 12, seed=5))
     zero = torch.zeros(12, 12, dtype=torch.float64)
-    in_rows = solve(weight, rows, ridge=RIDGE, projector=projector)
-    in_features = solve(weight, rows, ridge=RIDGE, projector=projector, preserved_gram=zero)
+    in_rows = solve(weight, rows, ridge=RIDGE, pinned=pinned)
+    in_features = solve(weight, rows, ridge=RIDGE, pinned=pinned, preserved_gram=zero)
     assert relative(in_rows, in_features) < 1e-11
 
 
@@ -171,8 +171,7 @@ def test_pinned_keys_do_not_move(size, pins, size_of_pins):
     weight, rows = problem(n, d_in, d_out, seed=seed)
     pinned = size_of_pins * normal(pins, d_in, seed=seed + 9)
     gram = rows.keys.T @ rows.keys if seed % 2 else None
-    projector = complement(pinned)
-    delta = solve(weight, rows, ridge=0.01, preserved_gram=gram, projector=projector)
+    delta = solve(weight, rows, ridge=0.01, preserved_gram=gram, pinned=basis(pinned))
     still = pinned @ weight.T
     assert float((pinned @ delta.T).norm()) < 1e-12 * float(still.norm())
 
@@ -214,17 +213,39 @@ def test_float32_weights_are_solved_in_float64():
     assert relative(delta, solve(weight.float().double(), rows, ridge=RIDGE)) == 0
 
 
-def test_complement_of_nothing_and_of_zeros_is_everything():
-    eye = torch.eye(5, dtype=torch.float64)
-    assert torch.equal(complement(torch.zeros(0, 5, dtype=torch.float64)), eye)
-    assert torch.equal(complement(torch.zeros(2, 5, dtype=torch.float64)), eye)
+def test_no_pinned_keys_and_zeros_span_nothing():
+    assert basis(torch.zeros(0, 5, dtype=torch.float64)).shape == (0, 5)
+    assert basis(torch.zeros(2, 5, dtype=torch.float64)).shape == (0, 5)
 
 
-def test_complement_of_repeated_keys_loses_one_direction_only():
+def test_repeated_pinned_keys_take_one_direction_only():
     key = normal(1, 6, seed=1)
-    projector = complement(key.repeat(4, 1))
-    assert float(projector.trace()) == pytest.approx(5, abs=1e-12)
-    assert relative(projector @ projector, projector) < 1e-14
+    spanned = basis(key.repeat(4, 1))
+    assert spanned.shape == (1, 6)
+    assert relative((key @ spanned.T) @ spanned, key) < 1e-14
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_a_thin_basis_does_what_the_whole_projector_does(n):
+    """P G P by the basis against P written out, with rows, and with their sums."""
+    weight, rows = problem(n, 12, 7)
+    spanned = basis(normal(4, 12, seed=31))
+    preserved = normal(9, 12, seed=32)
+    whole = torch.eye(12, dtype=torch.float64) - spanned.T @ spanned
+    projected = Rows(rows.keys @ whole, rows.values, rows.weights)
+    residuals = rows.values - rows.keys @ weight.T
+    free = preserved @ whole
+    system = (projected.keys.T * rows.weights) @ projected.keys + free.T @ free
+    system += RIDGE * torch.eye(12, dtype=torch.float64)
+    cross = (residuals.T * rows.weights) @ rows.keys
+    expected = torch.linalg.solve(system, whole @ cross.T).T @ whole
+    gram = preserved.T @ preserved
+    delta = solve(weight, rows, ridge=RIDGE, preserved_gram=gram, pinned=spanned)
+    assert relative(delta, expected) < 1e-12
+    own = (rows.keys.T * rows.weights) @ rows.keys
+    by_sums = respond_to_moments(own, cross, ridge=RIDGE, preserved_gram=gram, pinned=spanned)
+    assert relative(by_sums, expected) < 1e-12
+    assert float((by_sums @ spanned.T).norm()) < 1e-14 * float(by_sums.norm())
 
 
 @pytest.mark.parametrize("place", ["keys", "values", "weights"])
