@@ -84,8 +84,12 @@ def test_what_the_safety_checker_says_is_counted_and_blackened(
     sd1_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = load_pipeline(str(sd1_folder))
-    says = [True, False, False]
-    monkeypatch.setattr(pipeline, "run_safety_checker", lambda pixels, *_: (pixels, says))
+
+    def first_is_bad(pixels: torch.Tensor, *_rest: object) -> tuple[torch.Tensor, list[bool]]:
+        pixels[0] = 0.0  # as diffusers' checker does
+        return pixels, [True, False, False]
+
+    monkeypatch.setattr(pipeline, "run_safety_checker", first_is_bad)
     seen, flagged = (
         metric._value.get() for metric in (metrics.SAFETY_CHECKED, metrics.SAFETY_FLAGGED)
     )
