@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 SERVICE = "service.app:QuickFix"
 START_SECONDS = 180.0
@@ -85,7 +86,7 @@ def running(
         _wait_until_ready(url, process, log)
         yield process.pid
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -98,12 +99,21 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
     raise ServiceDidNotStart(f"the service on {url} did not become ready; its log is {log}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, and end what has not in STOP_SECONDS.
+
+    BentoML's workers lead process groups of their own: they are found by their parent.
+    """
+    workers: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        workers = psutil.Process(process.pid).children(recursive=True)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=STOP_SECONDS)
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    if process.poll() is None:
+        process.kill()
+    process.wait(timeout=STOP_SECONDS)

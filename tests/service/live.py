@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from edits.serving import stop
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
 
@@ -85,7 +87,7 @@ def serve(
             wait_for_http(service, ready=wait_ready)
         yield service
     finally:
-        _kill_group(process)
+        stop(process)
 
 
 def free_port() -> int:
@@ -105,13 +107,3 @@ def wait_for_http(service: LiveService, *, ready: bool) -> None:
                     return
             time.sleep(0.1)
     raise RuntimeError(f"the service did not start:\n{service.log.read_text()[-4000:]}")
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=20)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
