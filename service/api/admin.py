@@ -20,7 +20,7 @@ from service.api.context import (
     Viewer,
     json_body,
 )
-from service.api.schemas import EditAnswer, RollbackBody, SignedSetBody, edit_report
+from service.api.schemas import DryRunAnswer, EditAnswer, RollbackBody, SignedSetBody, edit_report
 from service.api.status import status_document
 from service.errors import NotReady, RequestInvalid
 from service.publishing import Published
@@ -40,10 +40,19 @@ _MANIFEST_BODY = {
         "required": True,
         "content": {
             "application/yaml": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/ConceptEdit"}},
         },
     }
 }
+_ROLLBACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": RollbackBody.model_json_schema()}},
+    }
+}
+_LATE = {"model": EditAnswer, "description": "Published; somewhere an older revision still runs"}
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": EditAnswer}, 202: _LATE}
+_NEW_ANSWERS: dict[int | str, dict[str, Any]] = {201: {"model": EditAnswer}, 202: _LATE}
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -58,7 +67,12 @@ async def _signed_set_body(request: Request) -> SignedSetBody:
     return await json_body(request, SignedSetBody, shape="{'revision': ..., 'envelope': ...}")
 
 
-@router.post("/edits", status_code=201, openapi_extra=_MANIFEST_BODY)
+@router.post(
+    "/edits",
+    status_code=201,
+    openapi_extra=_MANIFEST_BODY,
+    responses={**_NEW_ANSWERS, 200: {"model": DryRunAnswer, "description": "Of a dry run"}},
+)
 def publish_edit(
     *,
     caller: Operator,
@@ -75,9 +89,8 @@ def publish_edit(
     if dry_run:
         built, gate = runtime.publisher.preview(edit)
         report = edit_report(edit.name, built, gate)
-        return JSONResponse(
-            {"dry_run": True, "name": edit.name, "digest": built.digest, "report": report}
-        )
+        answer = DryRunAnswer(name=edit.name, digest=built.digest, report=report)
+        return JSONResponse(answer.model_dump())
     published = runtime.publisher.add(
         edit, author=caller.name, expected_head=expected_head, delivery=delivery
     )
@@ -99,7 +112,7 @@ def list_edits(_caller: Viewer, runtime: Running) -> dict[str, Any]:
     }
 
 
-@router.delete("/edits")
+@router.delete("/edits", responses=_ANSWERS)
 def remove_edit(
     *,
     caller: Operator,
@@ -130,7 +143,7 @@ def list_revisions(
     return {"revisions": [_revision(revision) for revision in revisions]}
 
 
-@router.post("/revisions", status_code=201, openapi_extra=_SET_BODY)
+@router.post("/revisions", status_code=201, openapi_extra=_SET_BODY, responses=_NEW_ANSWERS)
 def publish_signed_set(
     *,
     caller: Operator,
@@ -154,7 +167,7 @@ def publish_signed_set(
     return _answer(request, published, 201)
 
 
-@router.post("/rollback")
+@router.post("/rollback", openapi_extra=_ROLLBACK_BODY, responses=_ANSWERS)
 def roll_back(
     *,
     caller: Operator,

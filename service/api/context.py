@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.api.api_keys import ApiKey
 from service.api.auth import Principal, authenticate
+from service.api.json_text import read_json
 from service.errors import RequestInvalid
 from service.publishing import Delivery
 from service.runtime import Runtime
@@ -44,7 +45,7 @@ async def json_body(request: Request, model: type[Body], *, shape: str) -> Body:
     Raises RequestInvalid.
     """
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate(read_json(await request.body()))
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         param = ".".join(str(part) for part in first["loc"]) or None

@@ -19,6 +19,7 @@ from edits.errors import QuickFixError
 from service import metrics
 from service.api.api_keys import identify, policy_of
 from service.api.context import Key, Running, request_id_of, runtime_of
+from service.api.json_text import JsonRequest
 from service.api.schemas import GenerateBody, ImageItem, ImagesAnswer, ImagesBody
 from service.errors import Cancelled, DeadlineExceeded, describe
 from service.generation.provenance import encode_image, stamp
@@ -32,7 +33,7 @@ _OUTCOMES = {429: "rejected", 503: "rejected", 499: "cancelled", 504: "cancelled
 
 
 class KeyedRoute(APIRoute):
-    """Asks for the API key before anything of the body is read."""
+    """Asks for the API key before anything of the body is read, and reads it strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler behind the key."""
@@ -45,7 +46,7 @@ class KeyedRoute(APIRoute):
                 given = request.headers.get("authorization")
                 # Off the event loop: it may read a file.
                 request.state.api_key = await run_in_threadpool(identify, keys, given)
-            return await handler(request)
+            return await handler(JsonRequest(request.scope, request.receive))
 
         return keyed
 
