@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve check test train lock clean
+.PHONY: help demo serve check test loadtest train lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ check: $(READY) ## Format, lint, types, import contracts
 
 test: $(READY) ## All tests
 	$(BIN)/pytest
+
+loadtest: $(READY) ## Load the demo model for 3 minutes, print one table, write out/loadtest/
+	$(BIN)/python -m loadtests
 
 train: $(READY) ## Make the demo model from nothing (training/README.md says how long)
 	$(BIN)/python -m training

@@ -53,7 +53,9 @@ CHECK_NAMES = (
 )
 LEAKS = {
     "traceback": re.compile(r'Traceback \(most recent|File "[^"]*", line \d+|\.py:\d+'),
-    "path": re.compile(r"(?<![\w./:-])/(?:home|root|usr|opt|var|tmp|srv|etc|work)/\w|site-packages"),
+    "path": re.compile(
+        r"(?<![\w./:-])/(?:home|root|usr|opt|var|tmp|srv|etc|work)/\w|site-packages"
+    ),
     "token": re.compile(re.escape(OPERATOR) + "|" + re.escape(VIEWER)),
 }
 MAX_STEPS, MAX_IMAGES = 2, 2  # of cases that draw: more steps find nothing more

@@ -99,12 +99,16 @@ def run_set(load: Load, profiles: list[str], seconds: dict[str, int]) -> list[di
             baseline = replace(baseline, unloaded_ms=outcome["latency"]["p50"])
         elif profile == "saturation":
             baseline = replace(baseline, saturation=outcome["goodput"])
+        if not outcome["latency"]["p50"] or not outcome["goodput"]:
+            raise RuntimeError(f"{profile} drew {outcome['drawn']} images: give it more time")
     return outcomes
 
 
 def table(outcomes: list[dict[str, Any]]) -> Table:
     """One row a profile; latencies in milliseconds from the intended moment of sending."""
-    shown = Table(title="load test", caption="p50, p95, p99: ms from the intended moment of sending")
+    shown = Table(
+        title="load test", caption="p50, p95, p99: ms from the intended moment of sending"
+    )
     columns = ("requests/s", "requests", "failed", "429", "images/s", "p50", "p95", "p99")
     shown.add_column("profile")
     for column in (*columns, "late p99", "CPU"):

@@ -13,7 +13,7 @@ MAX_PIXEL_DIFFERENCE = 1
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What the service does without load and at most; None where it has not been measured."""
+    """What the service does without load and at most; None or 0 where it was not measured."""
 
     unloaded_ms: float | None = None  # median latency of one client alone
     saturation: float | None = None  # images per second
@@ -73,7 +73,7 @@ class Thresholds:
 
     def _slow(self, outcome: Outcome, baseline: Baseline) -> Iterator[str]:
         if self.max_p95 is not None:
-            if baseline.unloaded_ms is None:
+            if not baseline.unloaded_ms:
                 yield "the unloaded latency is not known (--unloaded-ms)"
             elif outcome.latency.p95 > self.max_p95 * baseline.unloaded_ms:
                 yield (
@@ -81,7 +81,7 @@ class Thresholds:
                     f"the unloaded latency, {self.max_p95:g} may be"
                 )
         if self.min_goodput is not None:
-            if baseline.saturation is None:
+            if not baseline.saturation:
                 yield "the saturation is not known (--saturation)"
             elif outcome.goodput < self.min_goodput * baseline.saturation:
                 yield (

@@ -51,7 +51,9 @@ class Swap(OpenLoop):
             sent = self.now()
             kind = "activated"
             try:
-                answer = self._ask("POST", "/admin/rollback", json={"to": self.targets[(turn + 1) % 2]})
+                answer = self._ask(
+                    "POST", "/admin/rollback", json={"to": self.targets[(turn + 1) % 2]}
+                )
                 RECORD.acknowledged = answer["revision"]
             except RuntimeError as wrong:
                 kind = str(wrong)

@@ -15,6 +15,7 @@ from service.errors import Problem, describe
 
 __all__ = ["create_api"]
 
+
 def create_api() -> tuple[FastAPI, ASGIApp]:
     """The app, whose `state.runtime` the service sets before the first request, and its edge."""
     api = Api(

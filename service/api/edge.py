@@ -21,7 +21,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Edge:
-    """Gives each request an id, refuses what is over the limits, keeps tracebacks out of the log."""
+    """Gives each request an id, refuses what is over a limit, keeps tracebacks out of the log."""
 
     def __init__(self, app: ASGIApp, *, body_seconds: float = MAX_BODY_SECONDS) -> None:
         self._app = app

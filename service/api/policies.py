@@ -30,7 +30,10 @@ _BODY = {
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": PolicyAnswer},
-    202: {"model": PolicyAnswer, "description": "Published; somewhere an older revision still runs"},
+    202: {
+        "model": PolicyAnswer,
+        "description": "Published; somewhere an older revision still runs",
+    },
 }
 
 

@@ -1,5 +1,6 @@
 """Arrivals of an open loop are a Poisson process of the rate that was asked for."""
 
+import itertools
 import statistics
 from random import Random
 
@@ -14,7 +15,7 @@ def moments(rate_at, *, peak: float, seconds: float, seed: int = 1) -> list[floa
 
 def test_a_constant_rate_gives_exponential_gaps() -> None:
     found = moments(lambda _at: 5.0, peak=5.0, seconds=4000)
-    gaps = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(found)]
     assert len(found) == pytest.approx(20_000, abs=5 * 20_000**0.5)
     assert statistics.mean(gaps) == pytest.approx(0.2, rel=0.03)
     assert statistics.stdev(gaps) == pytest.approx(0.2, rel=0.03)  # not a metronome

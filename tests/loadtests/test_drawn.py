@@ -31,7 +31,9 @@ def test_a_stamped_png_is_read() -> None:
     again = read_answer(
         "a cat", 1, STAMP | {"X-Request-Id": "r2"}, answer(STAMP | {"X-Request-Id": "r2"})
     )
-    assert again.image.tobytes() == drawn.image.tobytes()  # another request's id is not another picture
+    assert (
+        again.image.tobytes() == drawn.image.tobytes()
+    )  # another request's id is not another picture
 
 
 @pytest.mark.parametrize("name", sorted(STAMP))
@@ -52,7 +54,10 @@ def test_a_stamp_that_is_missing_or_differs_is_wrong(name: str) -> None:
         {},
         {"data": [], "size": "8x8"},
         {"data": [{"b64_json": "not base64!"}], "size": "8x8"},
-        {"data": [{"b64_json": base64.b64encode(b"\x89PNG\r\n\x1a\nshort").decode()}], "size": "8x8"},
+        {
+            "data": [{"b64_json": base64.b64encode(b"\x89PNG\r\n\x1a\nshort").decode()}],
+            "size": "8x8",
+        },
         answer({}, kind="JPEG"),
         None,
     ],

@@ -7,10 +7,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 import pytest
@@ -94,7 +93,9 @@ def request(
 
 
 def chunked(*chunks: bytes) -> bytes:
-    head = request("POST", "/generate", b"Content-Type: application/json", b"Transfer-Encoding: chunked")
+    head = request(
+        "POST", "/generate", b"Content-Type: application/json", b"Transfer-Encoding: chunked"
+    )
     sized = (f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in chunks)
     return head + b"".join(sized) + b"0\r\n\r\n"
 
@@ -106,7 +107,10 @@ ATTACKS: dict[str, tuple[bytes, tuple[int, str]]] = {
     # bodies
     "open brackets": (request(body=b"[" * MAX_BODY_BYTES), REFUSED),
     "open objects": (request(body=b'{"a":' * (MAX_BODY_BYTES // 5)), REFUSED),
-    "brackets behind a token": (request("POST", "/admin/rollback", body=b"[" * MAX_BODY_BYTES), (401, "unauthenticated")),
+    "brackets behind a token": (
+        request("POST", "/admin/rollback", body=b"[" * MAX_BODY_BYTES),
+        (401, "unauthenticated"),
+    ),
     "a key twice": (request(body=b'{"prompt": "a cat", "prompt": "a pistol"}'), REFUSED),
     "NaN": (request(body=b'{"prompt": "a cat", "guidance_scale": NaN}'), REFUSED),
     "Infinity": (request(body=b'{"prompt": "a cat", "guidance_scale": 1e999}'), REFUSED),
@@ -121,19 +125,43 @@ ATTACKS: dict[str, tuple[bytes, tuple[int, str]]] = {
     "a form": (request(body=b"prompt=cat", kind=b"application/x-www-form-urlencoded"), REFUSED),
     "a broken multipart": (request(body=b"--x", kind=b"multipart/form-data; boundary=x"), REFUSED),
     "a broken content type": (request(body=CAT, kind=b";;;/"), REFUSED),
-    "compressed": (request("POST", "/generate", b"Content-Encoding: gzip", body=b"\x1f\x8b\x08"), (415, "encoding_not_served")),
+    "compressed": (
+        request("POST", "/generate", b"Content-Encoding: gzip", body=b"\x1f\x8b\x08"),
+        (415, "encoding_not_served"),
+    ),
     # sizes
     "a body too large": (request(body=b" " * (MAX_BODY_BYTES + 1)), (413, "body_too_large")),
-    "a body announced too large": (request("POST", "/generate", b"Content-Length: 99999999999"), (413, "body_too_large")),
-    "a GET announced too large": (request("GET", "/v1/models", b"Content-Length: 99999999999"), (413, "body_too_large")),
-    "an announcement without end": (request("POST", "/generate", b"Content-Length: " + b"9" * 5000), PLAIN),
+    "a body announced too large": (
+        request("POST", "/generate", b"Content-Length: 99999999999"),
+        (413, "body_too_large"),
+    ),
+    "a GET announced too large": (
+        request("GET", "/v1/models", b"Content-Length: 99999999999"),
+        (413, "body_too_large"),
+    ),
+    "an announcement without end": (
+        request("POST", "/generate", b"Content-Length: " + b"9" * 5000),
+        PLAIN,
+    ),
     "chunks too large together": (chunked(*[b" " * 65536] * 17), (413, "body_too_large")),
     "one chunk too large": (chunked(b" " * (MAX_BODY_BYTES + 1)), (413, "body_too_large")),
-    "a header too large": (request("GET", "/v1/models", b"X-A: " + b"a" * MAX_HEADER_BYTES), (431, "headers_too_large")),
-    "too many headers": (request("GET", "/v1/models", *[b"X-A: a"] * MAX_HEADERS), (431, "headers_too_large")),
-    "a target too long": (request("GET", "/v1/models?" + "a" * MAX_TARGET_BYTES), (414, "target_too_long")),
+    "a header too large": (
+        request("GET", "/v1/models", b"X-A: " + b"a" * MAX_HEADER_BYTES),
+        (431, "headers_too_large"),
+    ),
+    "too many headers": (
+        request("GET", "/v1/models", *[b"X-A: a"] * MAX_HEADERS),
+        (431, "headers_too_large"),
+    ),
+    "a target too long": (
+        request("GET", "/v1/models?" + "a" * MAX_TARGET_BYTES),
+        (414, "target_too_long"),
+    ),
     # framing
-    "two lengths": (request("POST", "/generate", b"Content-Length: 3", b"Content-Length: 4"), PLAIN),
+    "two lengths": (
+        request("POST", "/generate", b"Content-Length: 3", b"Content-Length: 4"),
+        PLAIN,
+    ),
     "a negative length": (request("POST", "/generate", b"Content-Length: -1"), PLAIN),
     "an unknown transfer": (request("POST", "/generate", b"Transfer-Encoding: gzip"), PLAIN),
     "a length beside chunks": (
@@ -273,8 +301,6 @@ def test_a_body_that_trickles_in_is_given_up(
 
 
 def test_a_slow_client_that_is_fast_enough_is_served(hasty: str) -> None:
-    head = request(
-        "POST", "/generate", b"Content-Type: application/json", b"Content-Length: 42"
-    )
+    head = request("POST", "/generate", b"Content-Type: application/json", b"Content-Length: 42")
     assert len(CAT) == 42
     assert exchange(hasty, head, CAT[:20], CAT[20:], pause=0.05).status == 200
