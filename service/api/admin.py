@@ -13,6 +13,7 @@ from edits.manifests import RevisionContent, canonical_json, parse_manifest
 from edits.store import Anchor, RevisionRecord
 from service.api.audited import AuditedRoute, note
 from service.api.context import (
+    Before,
     ExpectedHead,
     HowDelivered,
     Operator,
@@ -136,7 +137,7 @@ def list_revisions(
     _caller: Viewer,
     runtime: Running,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> dict[str, Any]:
     """The log, newest first."""
     revisions = runtime.store.revisions(limit=limit, before=before)
@@ -196,7 +197,7 @@ def read_audit(
     _caller: Viewer,
     runtime: Running,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> dict[str, Any]:
     """Who did what, when, with what result; newest first."""
     return {"events": [entry.document() for entry in runtime.store.audit(limit, before)]}

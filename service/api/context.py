@@ -13,6 +13,7 @@ from service.publishing import Delivery
 from service.runtime import Runtime
 
 __all__ = [
+    "Before",
     "ExpectedHead",
     "HowDelivered",
     "Key",
@@ -23,6 +24,8 @@ __all__ = [
     "request_id_of",
     "runtime_of",
 ]
+
+MAX_NUMBER = 2**63 - 1  # a larger one is no number of a database
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -89,4 +92,7 @@ Key = Annotated[ApiKey | None, Depends(_api_key)]  # on routes that ask for one
 
 # How a write reaches the fleet; the head that it is based on.
 HowDelivered = Annotated[Delivery, Depends(_delivery)]
-ExpectedHead = Annotated[int | None, Query(ge=0)]
+ExpectedHead = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
+
+# Of a page: only entries with a lower number.
+Before = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]

@@ -157,6 +157,7 @@ ATTACKS: dict[str, tuple[bytes, tuple[int, str]]] = {
         request("GET", "/v1/models?" + "a" * MAX_TARGET_BYTES),
         (414, "target_too_long"),
     ),
+    "a null in the query": (request("DELETE", "/admin/edits?name=a%00b"), REFUSED),
     # framing
     "two lengths": (
         request("POST", "/generate", b"Content-Length: 3", b"Content-Length: 4"),
