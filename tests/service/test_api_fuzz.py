@@ -14,9 +14,9 @@ def test_no_case_of_any_caller_finds_an_answer_that_the_document_does_not_declar
     with app_schema(tmp_path, sd1_folder, findings) as schema:
         fuzz(schema, findings, each=2, number=7)
     assert findings.problems == {}, findings.examples
-    assert findings.total >= 200
+    assert findings.total >= 150
     assert len(findings.cases) == 18, "every operation was called"
-    assert {200, 400, 401, 403} <= set(findings.statuses)
+    assert {200, 400, 401, 403, 404, 422} <= set(findings.statuses)
 
 
 @pytest.mark.parametrize(
