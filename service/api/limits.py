@@ -35,7 +35,7 @@ def refuse_head(scope: Scope) -> None:
     if target > MAX_TARGET_BYTES:
         raise HTTPException(414, f"path and query are over {MAX_TARGET_BYTES} bytes", _CLOSE)
     if b"%00" in scope.get("query_string", b""):  # which PostgreSQL cannot store
-        raise HTTPException(400, "a null character stands in the query")
+        raise HTTPException(400, "a null character stands in the query", _CLOSE)
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > MAX_HEADERS:
         raise HTTPException(431, f"there are over {MAX_HEADERS} headers", _CLOSE)
