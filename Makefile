@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve check test bench faults train lock clean
+.PHONY: help demo serve check test bench loadtest faults train lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: $(READY) ## Format, lint, types, import contracts, Kubernetes overlays
 
 test: $(READY) ## All tests
 	$(BIN)/pytest
+
+loadtest: $(READY) ## Load the demo model for 3 minutes, print one table, write out/loadtest/
+	$(BIN)/python -m loadtests
 
 bench: $(READY) ## Measure the service beside its peers (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks.serving

@@ -29,7 +29,7 @@ from typing import Any
 from edits import errors as library
 from edits.errors import QuickFixError
 
-__all__ = ["HTTP_ERRORS", "Problem", "describe", "wire_body"]
+__all__ = ["HTTP_ERRORS", "HTTP_TYPES", "Problem", "describe", "wire_body"]
 
 
 class SettingsInvalid(QuickFixError):
@@ -172,6 +172,18 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     DeadlineExceeded: (504, "deadline_exceeded"),
     Cancelled: (499, "cancelled"),
     GenerationFailed: (500, "generation_failed"),
+}
+
+# What HTTP itself refuses, before any of our code is asked.
+HTTP_TYPES: dict[int, str] = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    414: "target_too_long",
+    415: "encoding_not_served",
+    431: "headers_too_large",
 }
 
 # Their messages name files or databases of this machine: the log has them, the wire has not.

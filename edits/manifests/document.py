@@ -176,7 +176,7 @@ def _plain(value: object, path: _Path) -> object:
                 raise ManifestInvalid(
                     f"the key {key!r:.60} is not text; keys are plain words", param=dotted(path)
                 )
-            _refuse_surrogates(key, path)
+            _refuse_unwritable(key, path)
         return {key: _plain(item, (*path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, (*path, index)) for index, item in enumerate(value)]
@@ -185,7 +185,7 @@ def _plain(value: object, path: _Path) -> object:
             f"{dotted(path)}: is not a finite number; give a number", param=dotted(path)
         )
     if isinstance(value, str):
-        _refuse_surrogates(value, path)
+        _refuse_unwritable(value, path)
     if value is None or isinstance(value, str | int | float):
         return value
     raise ManifestInvalid(
@@ -193,8 +193,14 @@ def _plain(value: object, path: _Path) -> object:
     )
 
 
-def _refuse_surrogates(text: str, path: _Path) -> None:
-    # JSON escapes can spell half a character, which no UTF-8 can hold.
+def _refuse_unwritable(text: str, path: _Path) -> None:
+    # Escapes can spell half a character, which no UTF-8 can hold, and a null character, which no
+    # PostgreSQL can.
+    if "\0" in text:
+        raise ManifestInvalid(
+            f"{dotted(path) or 'a key'}: contains a null character; take it out",
+            param=dotted(path),
+        )
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ManifestInvalid(
             f"{dotted(path) or 'a key'}: contains half a character (an unpaired surrogate); "

@@ -13,6 +13,7 @@ from edits.manifests import RevisionContent, canonical_json, parse_manifest
 from edits.store import Anchor, RevisionRecord
 from service.api.audited import AuditedRoute, note
 from service.api.context import (
+    Before,
     ExpectedHead,
     HowDelivered,
     Operator,
@@ -20,7 +21,7 @@ from service.api.context import (
     Viewer,
     json_body,
 )
-from service.api.schemas import EditAnswer, RollbackBody, SignedSetBody, edit_report
+from service.api.schemas import DryRunAnswer, EditAnswer, RollbackBody, SignedSetBody, edit_report
 from service.api.status import status_document
 from service.errors import NotReady, RequestInvalid
 from service.publishing import Published
@@ -40,10 +41,19 @@ _MANIFEST_BODY = {
         "required": True,
         "content": {
             "application/yaml": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/ConceptEdit"}},
         },
     }
 }
+_ROLLBACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": RollbackBody.model_json_schema()}},
+    }
+}
+_LATE = {"model": EditAnswer, "description": "Published; somewhere an older revision still runs"}
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": EditAnswer}, 202: _LATE}
+_NEW_ANSWERS: dict[int | str, dict[str, Any]] = {201: {"model": EditAnswer}, 202: _LATE}
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -58,7 +68,12 @@ async def _signed_set_body(request: Request) -> SignedSetBody:
     return await json_body(request, SignedSetBody, shape="{'revision': ..., 'envelope': ...}")
 
 
-@router.post("/edits", status_code=201, openapi_extra=_MANIFEST_BODY)
+@router.post(
+    "/edits",
+    status_code=201,
+    openapi_extra=_MANIFEST_BODY,
+    responses={**_NEW_ANSWERS, 200: {"model": DryRunAnswer, "description": "Of a dry run"}},
+)
 def publish_edit(
     *,
     caller: Operator,
@@ -75,9 +90,8 @@ def publish_edit(
     if dry_run:
         built, gate = runtime.publisher.preview(edit)
         report = edit_report(edit.name, built, gate)
-        return JSONResponse(
-            {"dry_run": True, "name": edit.name, "digest": built.digest, "report": report}
-        )
+        answer = DryRunAnswer(name=edit.name, digest=built.digest, report=report)
+        return JSONResponse(answer.model_dump())
     published = runtime.publisher.add(
         edit, author=caller.name, expected_head=expected_head, delivery=delivery
     )
@@ -99,7 +113,7 @@ def list_edits(_caller: Viewer, runtime: Running) -> dict[str, Any]:
     }
 
 
-@router.delete("/edits")
+@router.delete("/edits", responses=_ANSWERS)
 def remove_edit(
     *,
     caller: Operator,
@@ -123,14 +137,14 @@ def list_revisions(
     _caller: Viewer,
     runtime: Running,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> dict[str, Any]:
     """The log, newest first."""
     revisions = runtime.store.revisions(limit=limit, before=before)
     return {"revisions": [_revision(revision) for revision in revisions]}
 
 
-@router.post("/revisions", status_code=201, openapi_extra=_SET_BODY)
+@router.post("/revisions", status_code=201, openapi_extra=_SET_BODY, responses=_NEW_ANSWERS)
 def publish_signed_set(
     *,
     caller: Operator,
@@ -154,7 +168,7 @@ def publish_signed_set(
     return _answer(request, published, 201)
 
 
-@router.post("/rollback")
+@router.post("/rollback", openapi_extra=_ROLLBACK_BODY, responses=_ANSWERS)
 def roll_back(
     *,
     caller: Operator,
@@ -183,7 +197,7 @@ def read_audit(
     _caller: Viewer,
     runtime: Running,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> dict[str, Any]:
     """Who did what, when, with what result; newest first."""
     return {"events": [entry.document() for entry in runtime.store.audit(limit, before)]}

@@ -8,26 +8,23 @@ from starlette.types import ASGIApp
 
 from edits.errors import QuickFixError
 from service.api import admin, policies, public, traces
+from service.api.answers import http_problem, problem_answer
+from service.api.document import Api
 from service.api.edge import Edge
-from service.errors import Problem, describe, wire_body
+from service.errors import Problem, describe
 
 __all__ = ["create_api"]
-
-_HTTP_TYPES = {
-    400: "invalid_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "body_too_large",
-}
 
 
 def create_api() -> tuple[FastAPI, ASGIApp]:
     """The app, whose `state.runtime` the service sets before the first request, and its edge."""
-    api = FastAPI(
+    api = Api(
         title="QuickFix",
         description="Image generation whose concepts can be taken out while it serves.",
         docs_url="/docs",
         redoc_url=None,
+        # A redirect would send a token to whatever host the request named.
+        redirect_slashes=False,
     )
     api.include_router(public.router)
     api.include_router(admin.router)
@@ -45,29 +42,18 @@ def _to_docs() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-def _answer(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    all_headers = dict(headers or {})
-    if problem.retry_after is not None:
-        all_headers["Retry-After"] = str(problem.retry_after)
-    if problem.status == 401:
-        all_headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(wire_body(problem), problem.status, headers=all_headers)
-
-
 def _known_error(_request: Request, error: Exception) -> JSONResponse:
-    return _answer(describe(error))
+    return problem_answer(describe(error))
 
 
 def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    kind = _HTTP_TYPES.get(error.status_code, "http_error")
-    problem = Problem(error.status_code, kind, str(error.detail))
-    return _answer(problem, dict(error.headers or {}))
+    return http_problem(error)
 
 
 def _invalid_body(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
-    return _answer(validation_problem(error))
+    return problem_answer(validation_problem(error))
 
 
 def validation_problem(error: RequestValidationError) -> Problem:

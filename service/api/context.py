@@ -7,11 +7,13 @@ from pydantic import BaseModel, ValidationError
 
 from service.api.api_keys import ApiKey
 from service.api.auth import Principal, authenticate
+from service.api.json_text import read_json
 from service.errors import RequestInvalid
 from service.publishing import Delivery
 from service.runtime import Runtime
 
 __all__ = [
+    "Before",
     "ExpectedHead",
     "HowDelivered",
     "Key",
@@ -22,6 +24,8 @@ __all__ = [
     "request_id_of",
     "runtime_of",
 ]
+
+MAX_NUMBER = 2**63 - 1  # a larger one is no number of a database
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -44,7 +48,7 @@ async def json_body(request: Request, model: type[Body], *, shape: str) -> Body:
     Raises RequestInvalid.
     """
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate(read_json(await request.body()))
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         param = ".".join(str(part) for part in first["loc"]) or None
@@ -88,4 +92,7 @@ Key = Annotated[ApiKey | None, Depends(_api_key)]  # on routes that ask for one
 
 # How a write reaches the fleet; the head that it is based on.
 HowDelivered = Annotated[Delivery, Depends(_delivery)]
-ExpectedHead = Annotated[int | None, Query(ge=0)]
+ExpectedHead = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
+
+# Of a page: only entries with a lower number.
+Before = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]

@@ -1,4 +1,4 @@
-"""The outermost layer of the HTTP app: request ids, the body limit, and the last catch.
+"""The outermost layer of the HTTP app: request ids, the limits, and the last catch.
 
 Plain ASGI, because a wrapper that buffers would hide the client's disconnect from the routes.
 """
@@ -11,19 +11,21 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_BODY_BYTES", "Edge"]
+from service.api.answers import http_problem
+from service.api.limits import MAX_BODY_SECONDS, bounded_body, refuse_head
 
-MAX_BODY_BYTES = 1024 * 1024
+__all__ = ["Edge"]
 
 _log = logging.getLogger("quickfix.http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Edge:
-    """Gives each request an id, refuses bodies over 1 MiB, keeps tracebacks out of the log."""
+    """Gives each request an id, refuses what is over a limit, keeps tracebacks out of the log."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, body_seconds: float = MAX_BODY_SECONDS) -> None:
         self._app = app
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -44,8 +46,11 @@ class Edge:
                 answered = not message.get("more_body", False)
 
         try:
-            limited = _limited(receive, headers.get("content-length"))
-            await self._app(scope, limited, send_with_id)
+            refuse_head(scope)
+            body = bounded_body(receive, seconds=self._body_seconds)
+            await self._app(scope, body, send_with_id)
+        except HTTPException as refused:
+            await http_problem(refused)(scope, receive, send_with_id)
         except Exception as error:
             # The app has answered 500 and raises again for the server's log. A traceback there
             # may hold a prompt or a path: the log gets the class and the place, no more.
@@ -62,28 +67,6 @@ def _request_id(headers: Headers) -> str:
     """The caller's id where it is a plain token, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _limited(receive: Receive, content_length: str | None) -> Receive:
-    """`receive` that raises 413 once more than MAX_BODY_BYTES have come or are announced."""
-    announced = int(content_length) if content_length and content_length.isdigit() else 0
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        if announced > MAX_BODY_BYTES:
-            raise _too_large()
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > MAX_BODY_BYTES:
-            raise _too_large()
-        return message
-
-    return counted
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
 
 
 def _place(error: Exception) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from edits.errors import QuickFixError
 from service import metrics
 from service.api.api_keys import identify
 from service.api.context import runtime_of
+from service.api.json_text import JsonRequest
 from service.errors import Cancelled, describe
 
 __all__ = ["KeyedRoute", "MeasuredRoute", "Measurement"]
@@ -40,7 +41,7 @@ class Measurement:
 
 
 class KeyedRoute(APIRoute):
-    """Asks for the API key before anything of the body is read."""
+    """Asks for the API key before anything of the body is read, and reads it strictly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler behind the key."""
@@ -53,7 +54,7 @@ class KeyedRoute(APIRoute):
                 given = request.headers.get("authorization")
                 # Off the event loop: it may read a file.
                 request.state.api_key = await run_in_threadpool(identify, keys, given)
-            return await handler(request)
+            return await handler(JsonRequest(request.scope, request.receive))
 
         return keyed
 

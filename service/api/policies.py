@@ -28,6 +28,13 @@ _BODY = {
         "content": {"application/json": {"schema": PolicyBody.model_json_schema()}},
     }
 }
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": PolicyAnswer},
+    202: {
+        "model": PolicyAnswer,
+        "description": "Published; somewhere an older revision still runs",
+    },
+}
 
 
 async def _policy_body(request: Request) -> PolicyBody:
@@ -47,7 +54,7 @@ def list_policies(_caller: Viewer, runtime: Running) -> dict[str, Any]:
     }
 
 
-@router.put("/policies", openapi_extra=_BODY)
+@router.put("/policies", openapi_extra=_BODY, responses=_ANSWERS)
 def define_policy(
     *,
     caller: Operator,
@@ -70,7 +77,7 @@ def define_policy(
     return _answer(request, published, body.name)
 
 
-@router.delete("/policies")
+@router.delete("/policies", responses=_ANSWERS)
 def remove_policy(
     *,
     caller: Operator,

@@ -13,6 +13,7 @@ from service.model import ServedModel, SizeLimits
 from service.snapshot import BuiltContent
 
 __all__ = [
+    "DryRunAnswer",
     "EditAnswer",
     "GenerateBody",
     "ImageItem",
@@ -214,6 +215,15 @@ class TraceBody(_Strict):
         if isinstance(self.prompts, str):
             return self.prompts.encode("utf-8", "surrogatepass")
         return json.dumps(self.prompts).encode()
+
+
+class DryRunAnswer(_Strict):
+    """Answer of `POST /admin/edits?dry_run=true`: what would be published."""
+
+    dry_run: Literal[True] = True
+    name: str
+    digest: str
+    report: dict[str, Any]
 
 
 class EditAnswer(_Strict):

@@ -3,7 +3,6 @@
 Ids are query parameters: BentoML's HTTP metrics would keep a series for every path.
 """
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from service.api.audited import AuditedRoute, note
 from service.api.context import Operator, Running, Viewer
+from service.api.json_text import read_json
 from service.api.schemas import TraceBody
 from service.errors import RequestInvalid
 from service.tracing import Trace
@@ -33,9 +33,8 @@ _BODY = {
 
 async def _trace_body(request: Request) -> tuple[TraceBody, bytes | None]:
     """The body, and its prompts as a document. Parsed here, not by FastAPI: first the token."""
-    data = await request.body()
     try:
-        body = TraceBody.model_validate(json.loads(data, object_pairs_hook=_unique))
+        body = TraceBody.model_validate(read_json(await request.body()))
         return body, body.document()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
@@ -43,11 +42,14 @@ async def _trace_body(request: Request) -> tuple[TraceBody, bytes | None]:
         path = first["loc"][:1] if first["loc"][:1] == ("prompts",) else first["loc"]
         param = ".".join(str(part) for part in path) or None
         raise RequestInvalid(f"{param or 'the body'}: {first['msg']}", param=param) from None
-    except (ValueError, RecursionError):
-        raise RequestInvalid("the body is not JSON, or nests too deep") from None
 
 
-@router.post("/traces", status_code=202, openapi_extra=_BODY)
+@router.post(
+    "/traces",
+    status_code=202,
+    openapi_extra=_BODY,
+    responses={200: {"description": "It runs already, or is finished"}},
+)
 def start_trace(
     *,
     _caller: Operator,
@@ -96,11 +98,3 @@ def _document(trace: Trace) -> dict[str, Any]:
         "pictures": {"done": trace.progress.done, "total": trace.progress.total},
         "error": trace.error,
     }
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which a key stands twice is two objects to two readers."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a key stands twice")
-    return values

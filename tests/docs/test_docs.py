@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from edits.cli import app
 from service import metrics
-from service.errors import HTTP_ERRORS
+from service.errors import HTTP_ERRORS, HTTP_TYPES
 from service.settings import PREFIX, Settings
 
 from .. import served
@@ -162,11 +162,22 @@ def test_api_page_tells_the_real_bounds() -> None:
 
 
 def test_api_page_lists_exactly_the_errors_that_can_be_answered() -> None:
-    from service.api.app import _HTTP_TYPES  # noqa: PLC0415 - loads torch
-
     documented = {(int(row[0]), code(row[1])) for row in table("api.md", "status")}
-    answered = {*HTTP_ERRORS.values(), *_HTTP_TYPES.items(), (500, "internal_error")}
+    answered = {*HTTP_ERRORS.values(), *HTTP_TYPES.items(), (500, "internal_error")}
     assert documented == answered
+
+
+def test_api_page_tells_the_real_limits() -> None:
+    from service.api import json_text, limits  # noqa: PLC0415
+
+    told = {row[0]: row[1] for row in table("api.md", "limit")}
+    assert told == {
+        "path and query": f"{limits.MAX_TARGET_BYTES // 1024} KiB",
+        "headers": f"{limits.MAX_HEADERS} headers, {limits.MAX_HEADER_BYTES // 1024} KiB together",
+        "body": f"{limits.MAX_BODY_BYTES // 2**20} MiB",
+        "time for the body": f"{limits.MAX_BODY_SECONDS:g} s",
+        "nesting of a JSON body": f"{json_text.MAX_DEPTH} levels",
+    }
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))

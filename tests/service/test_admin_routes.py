@@ -179,6 +179,26 @@ def test_bad_query_values_are_400_and_named(replica: Replica, query: str) -> Non
     assert answer.json()["error"]["param"] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize("route", ["revisions", "audit"])
+def test_a_page_before_a_number_that_no_database_has_is_400(replica: Replica, route: str) -> None:
+    def page(before: int) -> int:
+        query = {"before": before}
+        answer = replica.client.get(f"/admin/{route}", params=query, headers=replica.operator)
+        return answer.status_code
+
+    assert page(2**63 - 1) == 200
+    assert page(2**63) == 400
+
+
+@pytest.mark.parametrize("field", ["name", "owner", "reason"])
+def test_a_null_character_in_a_manifest_is_422_with_its_field(replica: Replica, field: str) -> None:
+    body = manifest()
+    body["metadata"][field] = "a\0b"
+    answer = replica.publish(body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == f"metadata.{field}"
+
+
 def test_a_wait_that_is_too_short_names_who_lags_and_the_revision_is_published(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from service.api.edge import MAX_BODY_BYTES
+from service.api.limits import MAX_BODY_BYTES
 from service.settings import Settings
 
 from .pictures import picture, pictures, pixels

@@ -1,0 +1,1 @@
+"""One profile a file, each a locustfile of its own."""
