@@ -12,8 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-# diffusers loads weights through the one; of the other only the table of look-alikes is read.
-NOT_IMPORTED = {"accelerate", "confusable-homoglyphs"}
+# diffusers loads weights through the one, torch writes graphs through the other; of the third only
+# the table of look-alikes is read.
+NOT_IMPORTED = {"accelerate", "onnx", "confusable-homoglyphs"}
 OF_AN_EXTRA = {"ray"}  # `pip install quickfix[ray]`; without it the executor says so
 
 
