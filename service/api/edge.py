@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.answers import http_problem
 from service.api.limits import MAX_BODY_SECONDS, bounded_body, refuse_head
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "log_failure"]
 
 _log = logging.getLogger("quickfix.http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -52,9 +52,8 @@ class Edge:
         except HTTPException as refused:
             await http_problem(refused)(scope, receive, send_with_id)
         except Exception as error:
-            # The app has answered 500 and raises again for the server's log. A traceback there
-            # may hold a prompt or a path: the log gets the class and the place, no more.
-            _log.error("failed request_id=%s error=%s at=%s", request_id, *_place(error))
+            # The app has answered 500 and raises again for the server's log.
+            log_failure(request_id, error)
             if not answered:
                 raise
         finally:
@@ -67,6 +66,11 @@ def _request_id(headers: Headers) -> str:
     """The caller's id where it is a plain token, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def log_failure(request_id: str, error: Exception) -> None:
+    """Class and place only: a traceback may hold a prompt or a path."""
+    _log.error("failed request_id=%s error=%s at=%s", request_id, *_place(error))
 
 
 def _place(error: Exception) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from edits.errors import QuickFixError
 from service.api.awaited import Awaited
 from service.api.context import request_id_of
+from service.api.edge import log_failure
 from service.api.measured import Measurement
 from service.errors import describe, wire_body
 from service.generation.job import Began, Event, Previewed, Stepped
@@ -57,8 +58,10 @@ async def _body(
         async for message in messages.completed(await awaited.result()):
             yield message
         measurement.end()
-    except QuickFixError as error:
+    except Exception as error:  # noqa: BLE001 - the status has been sent: this is its last word
         measurement.end(error)
+        if not isinstance(error, QuickFixError):
+            log_failure(messages.request_id, error)
         yield _encode("error", wire_body(describe(error)))
 
 
@@ -70,7 +73,7 @@ class _Messages:
     ) -> None:
         self._wanted = wanted
         self._kind = kind
-        self._request_id = request_id
+        self.request_id = request_id
         self._drawn_under: Began | Generated = began
 
     async def of(self, event: Event) -> AsyncIterator[bytes]:
@@ -96,7 +99,7 @@ class _Messages:
             yield self._message("completed", **await self._file(picture), index=index, seed=seed)
 
     async def _file(self, picture: Image) -> dict[str, Any]:
-        text = stamp(self._drawn_under, self._request_id)
+        text = stamp(self._drawn_under, self.request_id)
         file = await run_in_threadpool(encode_image, picture, self._kind, text)
         return {
             "b64_json": base64.b64encode(file).decode(),

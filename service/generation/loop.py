@@ -3,6 +3,7 @@
 One thread owns it and the UNet; pictures come back on the decoder's thread.
 """
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -28,6 +29,8 @@ from service.runs import Runs
 from service.snapshot import require_policy
 
 __all__ = ["DenoisingLoop"]
+
+_log = logging.getLogger("quickfix.engine")
 
 
 class DenoisingLoop:
@@ -288,10 +291,11 @@ class DenoisingLoop:
         job.finished()
 
 
-def _failure(error: Exception) -> QuickFixError:
-    """What the client is told: the model's own failures, out of memory among them, are one kind."""
-    if isinstance(error, QuickFixError):
+def _failure(error: Exception) -> Exception:
+    """What the client is told. The model's own failures, out of memory among them, are one kind."""
+    if not isinstance(error, RuntimeError):
         return error
+    _log.error("drawing failed error=%s", type(error).__name__)
     failure = GenerationFailed(f"the model failed: {type(error).__name__}")
     failure.__cause__ = error
     return failure

@@ -33,6 +33,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     """What a shell on another machine has: nothing of this checkout and nothing of ours."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     ours = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "HOME": str(home)}
+    ours["PYTHONDONTWRITEBYTECODE"] = "1"  # what is served must stay what was built
     return {**kept, **ours, **variables}
 
 
