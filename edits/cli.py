@@ -13,7 +13,7 @@ from edits.audit_commands import audit
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
-from edits.graphs.command import onnx
+from edits.graph_commands import onnx
 from edits.store_commands import activate, migrate, publish, rollback, status
 from edits.terminal import (
     console,

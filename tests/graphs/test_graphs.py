@@ -9,9 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from edits.errors import GraphsDamaged, GraphsUnexportable
+from edits.graph_commands import onnx
 from edits.graphs import cached_graphs, graphs_digest, read_graphs
 from edits.graphs.cache import CARD
-from edits.graphs.command import onnx
 from edits.graphs.export import UNET, VAE_DECODER
 from edits.loading import load_pipeline
 from tests.tiny_pipeline import build_pipeline, write_pipeline
