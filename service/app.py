@@ -5,6 +5,7 @@ import logging
 import bentoml
 
 from service.api.app import create_api
+from service.own_thread import in_own_thread
 from service.runtime import Runtime
 from service.settings import MAX_REQUEST_SECONDS, Settings
 
@@ -34,7 +35,7 @@ class QuickFix:
     def __init__(self) -> None:
         # BentoML shows its own loggers from INFO and all others from WARNING.
         logging.getLogger("quickfix").setLevel(logging.INFO)
-        self._runtime = Runtime.start(Settings.from_env())
+        self._runtime = in_own_thread(lambda: Runtime.start(Settings.from_env()))
         _api.state.runtime = self._runtime
 
     def __is_ready__(self) -> bool:

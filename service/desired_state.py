@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
@@ -26,6 +27,7 @@ from edits.publication import Gatekeeper
 from edits.store import Revision, RevisionStore, SignedBy
 from service import metrics
 from service.errors import describe
+from service.own_thread import in_own_thread
 from service.snapshot import SnapshotBuilder
 from service.trust import SetTrust
 
@@ -158,7 +160,8 @@ class DesiredState:
         )
         for edit in edits:
             if edit.name not in names:
-                content = self._gatekeeper.admit(content, edit).content
+                admit = partial(self._gatekeeper.admit, content, edit)
+                content = in_own_thread(admit).content
         # Last: the gate examines an edit beside all the others, whatever `default` is to be.
         return replace(
             content,

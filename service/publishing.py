@@ -14,10 +14,11 @@ from typing import Any
 from edits.errors import HeadMoved
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
-from edits.publication import Gatekeeper
+from edits.publication import Admission, Gatekeeper
 from edits.store import Fence, Revision, RevisionStore, SignedBy
 from service.activation import Activator
 from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
+from service.own_thread import in_own_thread
 from service.reconcile import Reconciler
 from service.snapshot import BuiltContent, SnapshotBuilder
 from service.trust import SetTrust
@@ -85,7 +86,7 @@ class Publisher:
 
     def preview(self, edit: ConceptEdit) -> tuple[BuiltContent, GateReport | None]:
         """The head's set with `edit`, computed and not published. Raises as `add` does."""
-        admission = self._gatekeeper.admit(self._head().content, edit)
+        admission = self._admit(self._head().content, edit)
         return self._builder.build(self._bound(admission.content)), admission.report
 
     def add(
@@ -99,7 +100,7 @@ class Publisher:
         """
 
         def admitted(content: RevisionContent) -> tuple[RevisionContent, GateReport | None]:
-            admission = self._gatekeeper.admit(content, edit)
+            admission = self._admit(content, edit)
             return admission.content, admission.report
 
         return self._change(
@@ -238,6 +239,9 @@ class Publisher:
             return self._follow(revision, built, gate, started, delivery)
 
         return _until_it_wins(once, again=expected_head is None)
+
+    def _admit(self, content: RevisionContent, edit: ConceptEdit) -> Admission:
+        return in_own_thread(lambda: self._gatekeeper.admit(content, edit))
 
     def _follow(
         self,

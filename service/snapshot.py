@@ -17,11 +17,12 @@ from torch import nn
 
 from edits.errors import EditRefused, FingerprintMismatch, NonFinite
 from edits.manifests import RevisionContent
-from edits.method import PRESETS, Editor, EditReport, EditSpec, Site
+from edits.method import PRESETS, Composition, Editor, EditReport, EditSpec, Site
 from edits.plan import check_base, edit_spec
 from service import metrics
 from service.errors import PolicyUnknown
 from service.generation.encoder import PromptEncoder
+from service.own_thread import in_own_thread
 
 __all__ = ["ActiveSnapshot", "BuiltContent", "SnapshotBuilder", "require_policy"]
 
@@ -110,7 +111,7 @@ class SnapshotBuilder:
         with self._lock:
             known = self._built.get(digest)
             if known is None:
-                known = self._compose(content, digest)
+                known = in_own_thread(lambda: self._compose(content, digest))
                 self._built[digest] = known
                 if len(self._built) > _REMEMBERED_CONTENTS:
                     self._built.popitem(last=False)
@@ -137,7 +138,7 @@ class SnapshotBuilder:
                     composition = self._editor.compose([specs[name] for name in sorted(edits)])
                     by_edits[edits] = self._editor.apply(composition)
                     if policy == "default":
-                        report = composition.report
+                        report = _reported(composition)
                 encoders[policy] = by_edits[edits].get("text_encoder", self._pristine)
                 if "unet" in by_edits[edits]:
                     unets[policy] = by_edits[edits]["unet"]
@@ -205,6 +206,10 @@ def require_policy(snapshot: ActiveSnapshot, policy: str) -> None:
     if policy not in snapshot.encoders:
         known = ", ".join(sorted(snapshot.encoders))
         raise PolicyUnknown(f"no policy {policy!r}; known: {known}", param="policy")
+
+
+def _reported(composition: Composition) -> Callable[[str], tuple[EditReport, ...]]:
+    return lambda name: in_own_thread(lambda: composition.report(name))
 
 
 def _no_reports(_name: str) -> tuple[EditReport, ...]:

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from service import metrics
 from service.errors import GenerationFailed
 from service.generation.backends import Backend
 from service.generation.batch import in_halves
+from service.own_thread import in_own_thread
 
 __all__ = ["Decoder"]
 
@@ -86,13 +88,16 @@ class Decoder:
     def _serve(self) -> None:
         while orders := self._take():
             with metrics.DECODE_SECONDS.time():
-                results = in_halves(
-                    orders,
-                    lambda part: self.decode([order.latents for order in part]),
-                    lambda _part, _error: metrics.BATCH_SPLITS.inc(),
-                )
+                results = in_own_thread(partial(self._pictures, orders))
             for order, result in zip(orders, results, strict=True):
                 order.then(result)
+
+    def _pictures(self, orders: Sequence[_Order]) -> list[Image | Exception]:
+        return in_halves(
+            orders,
+            lambda part: self.decode([order.latents for order in part]),
+            lambda _part, _error: metrics.BATCH_SPLITS.inc(),
+        )
 
     def _take(self) -> list[_Order]:
         with self._changed:
