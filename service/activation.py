@@ -17,6 +17,7 @@ from edits.errors import HeadMoved, QuickFixError, TrustError
 from edits.manifests import RevisionContent
 from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
+from service.acknowledgement import Acknowledgement
 from service.errors import ActivationFailed, describe
 from service.gauges import show_active
 from service.runs import Runs
@@ -85,7 +86,7 @@ class Activator:
                 else max_staleness_seconds + request_seconds + HEARTBEAT_SECONDS  # its last step
             ),
         )
-        self._reported: tuple[ReplicaReport, float] | None = None
+        self._acknowledgement = Acknowledgement(store)
         self._changed = threading.Condition()
         self.runs = Runs()
         self.runs.usable = lambda: not self.stale
@@ -111,14 +112,11 @@ class Activator:
 
         Its lease runs from its last report, so reading alone must not keep it serving.
         """
-        on_head_at, reported, limit = (
-            self._state.on_head_at,
-            self._reported,
-            self._max_staleness_seconds,
-        )
-        if limit is None or on_head_at is None or reported is None:
+        on_head_at, told_at = self._state.on_head_at, self._acknowledgement.told_at
+        limit = self._max_staleness_seconds
+        if limit is None or on_head_at is None or told_at is None:
             return False
-        return time.monotonic() - min(on_head_at, reported[1]) > limit
+        return time.monotonic() - min(on_head_at, told_at) > limit
 
     def refresh(self) -> None:
         """Bring this replica to the head, once. Keeps the last good revision on any failure."""
@@ -141,18 +139,14 @@ class Activator:
                 )
         except (QuickFixError, OSError, RuntimeError) as error:
             self._failed(error, wanted)
-        self._acknowledge()
+        self._acknowledgement.keep(self._report())
 
     def stop(self) -> None:
         """Tell the fleet that this replica serves no more; nothing of it runs when this is called.
 
         A store that is away is tried once.
         """
-        now = self._clock()
-        try:
-            self._store.acknowledge(replace(self._report(), stopped_at=now))
-        except QuickFixError as error:
-            _log.warning("not acknowledged error=%s", type(error).__name__)
+        self._acknowledgement.end(replace(self._report(), stopped_at=self._clock()))
 
     def wait_for(self, number: int, seconds: float) -> ActiveSnapshot | None:
         """The active snapshot once its revision is at least `number`; None after `seconds`.
@@ -187,7 +181,7 @@ class Activator:
                 break
             # Nobody waits for a replica that does not serve. Before it begins it says so and then
             # reads the head once more: a fence that has not seen it has moved the head by now.
-            self._send(
+            self._acknowledgement.send(
                 replace(
                     self._report(),
                     active_revision=number,
@@ -287,21 +281,3 @@ class Activator:
             rejected_digest=state.rejected_digest,
             oldest_running=self.runs.oldest(),
         )
-
-    def _acknowledge(self) -> None:
-        report, now = self._report(), time.monotonic()
-        if self._reported is not None:
-            # At once when something changed, else as a heartbeat: each report is a disk sync.
-            told, at = self._reported
-            same = replace(report, last_error_at=None) == replace(told, last_error_at=None)
-            if same and now - at < HEARTBEAT_SECONDS:
-                return
-        try:
-            self._send(report)
-        except QuickFixError as error:
-            _log.warning("not acknowledged error=%s", type(error).__name__)
-
-    def _send(self, report: ReplicaReport) -> None:
-        now = time.monotonic()  # before it is dated: the lease must not end before we know
-        self._store.acknowledge(report)
-        self._reported = (report, now)

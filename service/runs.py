@@ -18,8 +18,8 @@ class Run:
 
     def __init__(self, snapshot: ActiveSnapshot, runs: "Runs") -> None:
         self.snapshot = snapshot
+        self.ended = False  # Runs sets it, under its lock
         self._runs = runs
-        self._ended = False
 
     @property
     def must_start_over(self) -> bool:
@@ -27,10 +27,8 @@ class Run:
         return self.snapshot.revision < self._runs.restart_below
 
     def end(self) -> None:
-        """Count it no more. May be called again."""
-        if not self._ended:
-            self._ended = True
-            self._runs.ended(self)
+        """Count it no more. May be called again, and by two threads at once."""
+        self._runs.ended(self)
 
 
 class Runs:
@@ -71,9 +69,12 @@ class Runs:
             return Run(self._current, self)
 
     def ended(self, run: Run) -> None:
-        """Take a run off the count."""
+        """Take a run off the count, once."""
         revision = run.snapshot.revision
         with self._lock:
+            if run.ended:
+                return
+            run.ended = True
             self._counts[revision] -= 1
             drained = not self._counts[revision]
             if drained:

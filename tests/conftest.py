@@ -1,8 +1,19 @@
 """What several rooms' tests share."""
 
 import pytest
+import torch
 
 from tests.postgres import postgres
+
+# Several threads on busy cores spend their time waiting for each other.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What a test has set ends with it."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,6 @@ class Engine:
         """Refuse what is new, give up what waits, let running jobs finish within `seconds`."""
         self._draining = True
         for job in self._room.close():
-            metrics.CANCELLED.labels("drain").inc()
-            job.release()
-            job.future.set_exception(NotReady("this replica shuts down"))
+            job.cancel("drain")
+            job.settle(NotReady("this replica shuts down"))
         self._loop.finish(seconds)

@@ -1,5 +1,6 @@
 """One admitted request on its way through the engine, and what its client is told meanwhile."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -8,11 +9,14 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from service.errors import Cancelled, DeadlineExceeded, NotReady
+from service import metrics
+from service.errors import Cancelled, DeadlineExceeded, GenerationFailed, NotReady
 from service.generation.request import Generated, GenerationRequest
 from service.runs import Run
 
 __all__ = ["Began", "CancelCause", "Event", "Job", "Previewed", "Stepped"]
+
+_log = logging.getLogger("quickfix.engine")
 
 CancelCause = Literal["client_left", "deadline", "drain"]
 
@@ -111,8 +115,15 @@ class Job:
         if self.future.done():
             self._end_run()
 
-    def finished(self) -> None:
-        """The engine is done with it, and its future too."""
+    def settle(self, outcome: Generated | Exception) -> None:
+        """The engine is done with it: give it its answer, or the error in its place."""
+        if isinstance(outcome, Generated):
+            self.future.set_result(outcome)
+        else:
+            if self._cause is not None:
+                metrics.CANCELLED.labels(self._cause).inc()
+            self._released = True  # there is nothing to send
+            self.future.set_exception(_failure(outcome))
         if self._released:
             self._end_run()
 
@@ -130,3 +141,13 @@ class Job:
             raise NotReady("this replica shuts down")
         if self._cause == "client_left":
             raise Cancelled("the client left")
+
+
+def _failure(error: Exception) -> Exception:
+    """What the client is told. The model's own failures, out of memory among them, are one kind."""
+    if not isinstance(error, RuntimeError):
+        return error
+    _log.error("drawing failed error=%s", type(error).__name__)
+    failure = GenerationFailed(f"the model failed: {type(error).__name__}")
+    failure.__cause__ = error
+    return failure

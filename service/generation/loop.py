@@ -3,7 +3,6 @@
 One thread owns it and the UNet; pictures come back on the decoder's thread.
 """
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -21,7 +20,6 @@ from service.generation.drawing import Drawing, Group
 from service.generation.embed import Embedder
 from service.generation.job import Job, Previewed, Stepped
 from service.generation.queue import WaitingRoom
-from service.generation.request import Generated
 from service.generation.running import RunningJob
 from service.generation.schedulers import Schedulers
 from service.generation.turns import Turns
@@ -29,8 +27,6 @@ from service.runs import Runs
 from service.snapshot import require_policy
 
 __all__ = ["DenoisingLoop"]
-
-_log = logging.getLogger("quickfix.engine")
 
 
 class DenoisingLoop:
@@ -109,8 +105,7 @@ class DenoisingLoop:
 
     def _refuse_waiting(self) -> None:
         for job in self._room.close():
-            job.release()
-            job.future.set_exception(NotReady("this replica shuts down"))
+            job.settle(NotReady("this replica shuts down"))
 
     def _take_in(self) -> bool:
         """Give free places away, first come first served; wait for a job where there is nothing.
@@ -134,7 +129,7 @@ class DenoisingLoop:
         try:
             running = self._started(job)
         except Exception as error:  # noqa: BLE001 - this request's: the others go on
-            self._settle(job, error)
+            job.settle(error)
             return
         self._drawn.append(running)
         with self._open_lock:
@@ -262,7 +257,7 @@ class DenoisingLoop:
     def _end(self, running: RunningJob, error: Exception | None = None) -> None:
         """Give the job its answer, or the error in its place."""
         if self._close(running):
-            self._settle(running.job, running.answer() if error is None else error)
+            running.job.settle(running.answer() if error is None else error)
 
     def _close(self, running: RunningJob) -> bool:
         """Take a job out; False when it was taken out before."""
@@ -279,23 +274,3 @@ class DenoisingLoop:
         if running in self._drawn:  # not what is with the decoder only
             self._drawn.remove(running)
             self._room.freed(len(running.drawings))
-
-    def _settle(self, job: Job, outcome: Generated | Exception) -> None:
-        if isinstance(outcome, Generated):
-            job.future.set_result(outcome)
-        else:
-            if job.cause is not None:
-                metrics.CANCELLED.labels(job.cause).inc()
-            job.release()  # there is nothing to send
-            job.future.set_exception(_failure(outcome))
-        job.finished()
-
-
-def _failure(error: Exception) -> Exception:
-    """What the client is told. The model's own failures, out of memory among them, are one kind."""
-    if not isinstance(error, RuntimeError):
-        return error
-    _log.error("drawing failed error=%s", type(error).__name__)
-    failure = GenerationFailed(f"the model failed: {type(error).__name__}")
-    failure.__cause__ = error
-    return failure

@@ -15,15 +15,6 @@ PISTOL = EditSpec("remove-pistol", "pistol", "toy", aliases=("gun", "handgun"), 
 VAN_GOGH = EditSpec("remove-van-gogh", "van gogh", "painting", kind="style")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on busy cores spend their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def demo():
     """The demo model, to be read only."""

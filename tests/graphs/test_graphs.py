@@ -17,15 +17,6 @@ from edits.loading import load_pipeline
 from tests.tiny_pipeline import build_pipeline, write_pipeline
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on busy cores spend their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A cache with the graphs of the tiny SD 1.x pipeline; to be read only."""

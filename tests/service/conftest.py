@@ -53,6 +53,15 @@ def replica(settings: Settings, start_replica: Callable[[Settings], Replica]) ->
     return start_replica(settings)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, sd1_folder: Path) -> Iterator[Replica]:
+    """One replica for all tests of a file that change nothing."""
+    state = tmp_path_factory.mktemp("shared") / "state"
+    replica = Replica(Settings(model=str(sd1_folder), device="cpu", threads=1, state_dir=state))
+    yield replica
+    replica.runtime.stop()
+
+
 @pytest.fixture(scope="session")
 def live(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     """One real `bentoml serve`, shared: a test leaves no edit active behind."""

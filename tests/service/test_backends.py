@@ -1,7 +1,6 @@
 """Backends: the numbers of diffusers, on the provider that was asked for, or not at all."""
 
 import logging
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,6 @@ PIPELINES = ("sd-1.x", "sd-2.x", "demo")  # AutoencoderKL; linear projections an
 
 def pipeline_of(name: str) -> Any:
     return load_pipeline("models/demo") if name == "demo" else build_pipeline(name)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on busy cores spend their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Given:

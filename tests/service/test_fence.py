@@ -196,3 +196,25 @@ def test_a_replica_that_starts_looks_again_after_it_has_said_what_it_will_run(
     three = start_replica(settings.model_copy(update=update))
     assert published
     assert three.runtime.activator.runs.current.revision == 2
+
+
+def test_a_run_that_two_threads_end_at_once_is_counted_once(fleet):
+    """The engine and the edge both end a run: a count below zero would open a fence too early."""
+    runs = fleet[0].runtime.activator.runs
+    other = runs.begin()
+    for _ in range(200):
+        run = runs.begin()
+        together = threading.Barrier(2)
+
+        def end(run=run, together=together):
+            together.wait()
+            run.end()
+
+        threads = [threading.Thread(target=end) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert dict(runs._counts) == {1: 1}
+    other.end()
+    assert dict(runs._counts) == {}

@@ -7,21 +7,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.api.limits import MAX_BODY_BYTES
-from service.settings import Settings
 
 from .pictures import picture, pictures, pixels
 from .replica import Replica, manifest
 
 IMAGES = "/v1/images/generations"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, sd1_folder: Any) -> Any:
-    """One replica for all tests that change nothing."""
-    state = tmp_path_factory.mktemp("shared") / "state"
-    replica = Replica(Settings(model=str(sd1_folder), device="cpu", threads=1, state_dir=state))
-    yield replica
-    replica.runtime.stop()
 
 
 def images(replica: Replica, **fields: Any) -> Any:

@@ -20,14 +20,6 @@ from .replica import Replica, manifest
 IMAGES = "/v1/images/generations"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, sd1_folder: Any) -> Any:
-    state = tmp_path_factory.mktemp("shared") / "state"
-    replica = Replica(Settings(model=str(sd1_folder), device="cpu", threads=1, state_dir=state))
-    yield replica
-    replica.runtime.stop()
-
-
 def stream(replica: Replica, **fields: Any) -> Any:
     body = {"prompt": "a photo of a cat", "stream": True, **fields}
     return replica.client.post(IMAGES, json=body)

@@ -24,15 +24,6 @@ attributes:
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on busy cores spend their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def traced_model(tmp_path_factory):
     """A folder of the sd-1.x layout with a judge, a card of 2 steps and attributes.yaml."""

@@ -1,7 +1,6 @@
 """The tiny pipelines of all four layouts load, draw, and heed captions and noise."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +42,6 @@ CLASSES = {
     "sdxl": "StableDiffusionXLPipeline",
     "sd-3": "StableDiffusion3Pipeline",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are slower on several threads, most of all on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
