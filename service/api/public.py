@@ -17,6 +17,7 @@ from service.api.measured import KeyedRoute, MeasuredRoute
 from service.api.schemas import GenerateBody, ImageItem, ImagesAnswer, ImagesBody
 from service.api.streaming import stream_images
 from service.generation.provenance import encode_image, stamp
+from service.generation.schedulers import SCHEDULERS
 
 __all__ = ["router"]
 
@@ -89,6 +90,7 @@ def list_models(runtime: Running) -> dict[str, Any]:
         "size": f"{model.sizes.native}x{model.sizes.native}",
         "max_prompt_tokens": runtime.prompts.token_limit,
         "steps": model.defaults.steps,
+        "schedulers": list(SCHEDULERS),
         "guidance_scale": model.defaults.guidance_scale,
     }
     return {"object": "list", "data": [card]}

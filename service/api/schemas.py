@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edits.evaluation.gate import GateReport
 from service.errors import RequestInvalid
 from service.generation.request import GenerationRequest
+from service.generation.schedulers import SchedulerName
 from service.model import ServedModel, SizeLimits
 from service.snapshot import BuiltContent
 
@@ -41,9 +42,6 @@ class _Strict(BaseModel):
 
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
 Size = Annotated[str, Field(pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$")]
-
-
-SchedulerName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "unipc"]
 
 
 class GenerateBody(_Strict):

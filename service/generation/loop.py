@@ -3,6 +3,7 @@
 One thread owns it and the UNet; pictures come back on the decoder's thread.
 """
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,8 @@ from service.runs import Runs
 from service.snapshot import require_policy
 
 __all__ = ["DenoisingLoop"]
+
+_log = logging.getLogger("quickfix.engine")
 
 
 class DenoisingLoop:
@@ -217,7 +220,9 @@ class DenoisingLoop:
             taken, steps = drawing.taken, drawing.steps
 
             def show(picture: Image | Exception) -> None:
-                if isinstance(picture, Image) and not running.claimed:
+                if isinstance(picture, Exception):
+                    _log.warning("preview failed error=%s", type(picture).__name__)
+                elif not running.claimed:
                     job.tell(Previewed(index, preview, picture, taken, steps))
 
             self._decoder.submit(drawing.predicted, show)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
+from service.generation.schedulers import SchedulerName
+
 __all__ = ["Generated", "GenerationRequest"]
 
 
@@ -22,7 +24,7 @@ class GenerationRequest:
     height: int  # pixels
     negative_prompt: str = ""
     policy: str = "default"
-    scheduler: str | None = None  # a name of service.generation.schedulers; None: the model's own
+    scheduler: SchedulerName | None = None  # None: the model's own
     previews: int = 0  # pictures of the predicted result on the way, for each image
 
 

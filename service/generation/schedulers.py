@@ -8,7 +8,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from diffusers import (
@@ -20,9 +20,13 @@ from diffusers import (
 )
 from torch import Tensor
 
-__all__ = ["SCHEDULERS", "Schedulers", "predicted_clean", "step_options"]
+from service.errors import GenerationFailed
 
-SCHEDULERS: Final[Mapping[str, tuple[Any, dict[str, Any]]]] = MappingProxyType(
+__all__ = ["SCHEDULERS", "SchedulerName", "Schedulers", "predicted_clean", "step_options"]
+
+SchedulerName = Literal["ddim", "dpm++", "euler", "euler-ancestral", "unipc"]
+
+SCHEDULERS: Final[Mapping[SchedulerName, tuple[Any, dict[str, Any]]]] = MappingProxyType(
     {
         "ddim": (DDIMScheduler, {}),
         "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
@@ -44,10 +48,10 @@ class Schedulers:
         }
         self._own = type(own).from_config(own.config)
 
-    def new(self, name: str | None, steps: int) -> Any:
+    def new(self, name: SchedulerName | None, steps: int) -> Any:
         """A scheduler set to `steps`; None is the model's own kind. Its timesteps stay on the CPU.
 
-        On a GPU a step then waits for no copy. Raises KeyError for an unknown name.
+        On a GPU a step then waits for no copy.
         """
         scheduler = copy.deepcopy(self._own if name is None else self._templates[name])
         scheduler.set_timesteps(steps, device="cpu")
@@ -66,6 +70,7 @@ def predicted_clean(scheduler: Any, scaled: Tensor, output: Tensor, timestep: Te
 
     `scaled` is the UNet's input, (1, channels, rows, columns): sqrt(a) x0 + sqrt(1 - a) noise with
     `a` the cumulative alpha of the timestep, for schedulers over sigmas too once they are scaled.
+    Raises GenerationFailed for another prediction type than epsilon, sample and v_prediction.
     """
     alphas = scheduler.alphas_cumprod
     nearest = min(max(round(float(timestep)), 0), len(alphas) - 1)
@@ -76,4 +81,6 @@ def predicted_clean(scheduler: Any, scaled: Tensor, output: Tensor, timestep: Te
         return scaled * signal - output * noise
     if kind == "sample":
         return output
+    if kind != "epsilon":
+        raise GenerationFailed(f"previews are not known for schedulers that predict {kind!r}")
     return (scaled - output * noise) / signal

@@ -1,7 +1,7 @@
 """Drawings, alone or together, are the pictures that diffusers' pipeline gives."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import diffusers
 import numpy as np
@@ -10,14 +10,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from edits.loading import load_pipeline
 from service.errors import GenerationFailed, RequestInvalid
 from service.generation.backends import TorchBackend
 from service.generation.batch import Batches
 from service.generation.decode import Decoder
 from service.generation.drawing import Drawing
 from service.generation.encoder import PromptEncoder
-from service.generation.schedulers import SCHEDULERS, Schedulers
+from service.generation.schedulers import SCHEDULERS, SchedulerName, Schedulers
 
+DEMO = Path("models/demo")  # predicts v, and its schedule ends without any signal
 KINDS = [
     "DDIMScheduler",
     "DPMSolverMultistepScheduler",
@@ -29,7 +31,7 @@ KINDS = [
 
 
 def load(folder: Path, scheduler: str = "DDIMScheduler") -> StableDiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline = load_pipeline(str(folder))
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
     return pipeline
@@ -48,7 +50,7 @@ def drawing_of(
     guidance: float,
     side: int = 32,
     steps: int = 5,
-    scheduler: str | None = None,
+    scheduler: SchedulerName | None = None,
 ) -> Drawing:
     prompts = encoder_of(pipeline)
     texts = [negative, prompt] if guidance > 1 else [prompt]
@@ -144,12 +146,12 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("layout", ["sd1_folder", "sd2_folder"])
+@pytest.mark.parametrize("layout", ["sd1_folder", "sd2_folder", "demo"])
 def test_a_picture_does_not_depend_on_who_shares_its_batch(
     layout: str, request: pytest.FixtureRequest
 ) -> None:
     """Other steps, guidance, seeds and schedulers; one joins late; against diffusers alone."""
-    folder = request.getfixturevalue(layout)
+    folder = DEMO if layout == "demo" else request.getfixturevalue(layout)
     pipeline = load(folder)
     drawings = [drawing_of(pipeline, **given) for given in MIXED]
     batches = Batches(TorchBackend(pipeline))
@@ -261,3 +263,7 @@ def test_a_prompt_over_the_limit_is_refused_with_both_numbers(sd1_folder: Path) 
     assert "23 tokens" in refused.value.message
     assert "at most 22" in refused.value.message
     assert refused.value.param == "prompt"
+
+
+def test_requests_may_name_every_scheduler_that_there_is_and_no_other() -> None:
+    assert get_args(SchedulerName) == tuple(SCHEDULERS)
