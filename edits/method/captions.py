@@ -151,6 +151,13 @@ def preserve_captions(name: str) -> tuple[Caption, ...]:
     return tuple(fill(template, name) for template in PRESERVE_TEMPLATES)
 
 
+def frames() -> tuple[Caption, ...]:
+    """Every caption that an edit or a preserved name runs through, around a name of one letter."""
+    every = (*TEMPLATES.values(), PRESERVE_TEMPLATES)
+    templates = dict.fromkeys(template for templates in every for template in templates)
+    return tuple(fill(template, "x") for template in templates)
+
+
 def mentions(text: str, name: str) -> bool:
     """Whether `name` stands in `text` as whole words, in any case and with any spacing."""
     words = r"\s+".join(re.escape(word) for word in normalise(name).casefold().split())

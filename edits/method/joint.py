@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edits.errors import EditRefused
 from edits.method.captions import naming
 from edits.method.keys import KeyCache
-from edits.method.moments import BucketedSums, pair_moments, scaled
+from edits.method.moments import BucketedSums, pair_moments, scaled, second_moment
 from edits.method.neighbours import Neighbours, moved
 from edits.method.rows import PairRows
 from edits.method.sites import Site
@@ -123,7 +123,7 @@ class JointSolver:
 
         def moments(names: Sequence[str]) -> tuple[Tensor, ...]:
             rows = torch.cat([self._keys.preserved(source, name) for name in names])
-            return (rows.T @ rows,)
+            return (second_moment(rows),)
 
         (named,) = self._sums.total(("names", source), dict.fromkeys(wanted), moments)
         return gram + named

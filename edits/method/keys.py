@@ -13,11 +13,13 @@ from edits.method.captions import (
     Caption,
     CaptionPair,
     caption_pairs,
+    frames,
     naming,
     preserve_captions,
 )
 from edits.method.capture import capture_keys, finite
 from edits.method.components import PROMPT, Components, same_tensors
+from edits.method.first_projections import FirstProjections
 from edits.method.rows import REACH, PairRows, behind, caption_rows, pair_rows
 from edits.method.sites import Site
 from edits.method.solver import basis
@@ -59,6 +61,7 @@ class KeyCache:
         self._grams: dict[Site, Tensor] = {}
         self._empty: dict[Site, Tensor] = {}
         self._spanned: dict[Site, Tensor] = {}
+        self._projections: dict[str, FirstProjections] = {}
         self._lock = threading.RLock()
         self.held_bytes = 0
 
@@ -236,7 +239,13 @@ class KeyCache:
         return [whole[i] for i in range(len(tokens))]
 
     def _capture(self, source: Site, ids: Tensor) -> Tensor:
-        return capture_keys(self._twins[source.component], source, ids)
+        twin, name = self._twins[source.component], source.component
+        with self._lock:
+            if name not in self._projections:
+                tokenize = self._components.encoders[name].tokenizer
+                stood = torch.unique(tokenize.padded(tokenize(frames()))).tolist()
+                self._projections[name] = FirstProjections(twin, name, stood, tokenize.positions)
+        return capture_keys(twin, source, ids, self._projections[name])
 
     def _zero(self, source: Site) -> Tensor:
         width = self.empty(source).shape[1]

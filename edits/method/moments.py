@@ -73,4 +73,16 @@ def scaled(rows: Sequence[PairRows], ridges: Sequence[float]) -> tuple[Tensor, T
 def pair_moments(rows: Sequence[PairRows], ridges: Sequence[float]) -> tuple[Tensor, Tensor]:
     """sum w k k^T and sum w (k' - k) k^T, each (d_in, d_in); an edit's weights over its ridge."""
     keys, steps = scaled(rows, ridges)
-    return keys.T @ keys, steps.T @ keys
+    return second_moment(keys), steps.T @ keys
+
+
+def second_moment(rows: Tensor) -> Tensor:
+    """sum_i k_i k_i^T (d_in, d_in) of the rows (n, d_in)."""
+    half = rows.shape[1] // 2
+    left, right = rows[:, :half], rows[:, half:]
+    moment = rows.new_empty(rows.shape[1], rows.shape[1])
+    torch.mm(left.T, left, out=moment[:half, :half])
+    torch.mm(left.T, right, out=moment[:half, half:])
+    torch.mm(right.T, right, out=moment[half:, half:])
+    moment[half:, :half] = moment[:half, half:].T  # symmetric: a quarter need not be multiplied
+    return moment

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -92,7 +93,8 @@ class Neighbours:
     def _embed_batch(self, batch: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, Tensor]:
         # Causal: what stands behind end-of-text does not reach it, so nothing is padded.
         rows = [ids for _, ids in batch]
-        rows += rows[:1] * (-len(rows) % _WHOLE_ROWS)
+        while len(rows) * len(rows[0]) % _WHOLE_ROWS:
+            rows.append(rows[0])
         device = next(self._module.parameters()).device
         hidden = self._module(torch.tensor(rows, device=device)).last_hidden_state
         return {name: hidden[i, -1].double() for i, (name, _) in enumerate(batch)}
@@ -107,8 +109,10 @@ def moved(
     # Only compared with each other: single precision is enough, and a third of the time.
     responses, steps = respond(rows.keys.double(), ridge=ridge).float(), rows.steps
     held = [keys.preserved(source, name, field="ordinary_captions").float() for name in names]
-    moves = (torch.cat(held) @ responses.T) @ steps
-    parts = zip(held, torch.split(moves, [len(rows) for rows in held]), strict=True)
-    drifts = [float(move.norm() / own.norm()) for own, move in parts]
-    mean = sum(drifts) / len(drifts)
-    return tuple(name for name, drift in zip(names, drifts, strict=True) if drift > mean)
+    own = torch.cat(held)
+    moves = (own @ responses.T) @ steps
+    of = torch.repeat_interleave(torch.tensor([len(rows) for rows in held], device=own.device))
+    squares = torch.stack([own.square().sum(1), moves.square().sum(1)])
+    sizes, moved_by = squares.new_zeros(2, len(names)).index_add_(1, of, squares)
+    drifts = (moved_by / sizes).sqrt()
+    return tuple(compress(names, (drifts > drifts.mean()).tolist()))

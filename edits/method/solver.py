@@ -111,8 +111,9 @@ def _gram_outside(gram: Tensor, pinned: Tensor | None) -> Tensor:
     if pinned is None:
         return gram.clone()
     inside = pinned @ gram
-    half = pinned.T @ (inside - 0.5 * (inside @ pinned.T) @ pinned)
-    return gram - half - half.T
+    half = inside - 0.5 * (inside @ pinned.T) @ pinned
+    # P G P = G - B^T H - H^T B, in one product.
+    return torch.addmm(gram, torch.cat([pinned, half]).T, torch.cat([half, pinned]), alpha=-1)
 
 
 def _ridged(system: Tensor, ridge: float) -> Tensor:

@@ -5,6 +5,7 @@ from torch import nn
 from edits.errors import NonFinite, SiteUnknown
 from edits.method import QUICKFIX, Site
 from edits.method.capture import capture_keys
+from edits.method.first_projections import FirstProjections
 
 from .conftest import NestedEncoder
 
@@ -68,6 +69,28 @@ def test_a_token_that_stands_at_a_place_in_every_caption_is_projected_there_once
     assert different <= rows[0] < different + 4
     assert torch.equal(keys[0], keys[5])
     assert not torch.equal(keys[0], keys[3])
+
+
+@pytest.mark.parametrize("site", [QUICKFIX, SECOND])
+def test_tokens_whose_projections_are_kept_are_not_projected_again(pipeline, ids, site):
+    encoder = pipeline.text_encoder
+    expected = capture_keys(encoder, site, ids)
+    kept = ids[0].tolist()  # the empty prompt: start, end and padding
+    projections = FirstProjections(encoder, "text_encoder", kept, ids.shape[1] - 4)
+    rows = []
+    projection = encoder.encoder.layers[0].self_attn.k_proj
+    handle = projection.register_forward_hook(lambda _, x, y: rows.append(len(x[0])))
+    first = capture_keys(encoder, site, ids[1:2, :-4], projections)
+    whole = capture_keys(encoder, site, ids, projections)
+    capture_keys(encoder, site, ids[:1, :-4], projections)
+    handle.remove()
+    words = [sum(token not in kept for token in row.tolist()) for row in ids]
+    assert words[1] <= rows[0] < words[1] + 4
+    assert sum(words) + 4 <= rows[1] < sum(words) + 8  # four positions beyond those kept
+    assert rows[2] == 0
+    torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first, expected[1:2, :-4], rtol=1e-5, atol=1e-6)
+    assert hooks(encoder) == 0
 
 
 def test_no_hook_stays(pipeline, ids):
