@@ -7,16 +7,19 @@ are alike in every edit.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edits.errors import SiteUnknown
 from edits.method.sites import Site, resolve
 
 _PATHS = tuple(f"text_model.encoder.layers.0.self_attn.{name}_proj" for name in ("q", "k", "v"))
-_WHOLE_ROWS = 4  # a row's bits do not depend on its neighbours in batches of a multiple of this
+# Rows are projected in blocks of so many, filled up: a library may add up a row differently in a
+# matrix of another size.
+_BLOCK = 16
 
 
 class _Made(Exception):
@@ -27,7 +30,8 @@ class FirstProjections:
     """The projections of `tokens` at all `positions`, kept; those of other tokens, once a batch.
 
     Which are kept does not depend on what was captured before, so neither do the bits of a capture.
-    An encoder whose first layer has another layout is run as it is.
+    An encoder whose first layer has another layout is run as it is. The encoder is one that nobody
+    else runs: see `same_tensors`.
     """
 
     def __init__(
@@ -61,27 +65,24 @@ class FirstProjections:
             (ids * ids.shape[1] + places).flatten()[other], return_inverse=True
         )
         first = torch.zeros_like(kinds).scatter_reduce_(0, which, other, "amin", include_self=False)
-        first = torch.cat([first, first[:1].expand(-len(first) % _WHOLE_ROWS)])
+        first = torch.cat([first, first[:1].expand(-len(first) % _BLOCK)])
 
-        def shrink(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Tensor]:
-            return (arguments[0].flatten(0, 1)[first],)
-
-        def spread(index: int, output: Tensor) -> Tensor:
-            whole = output[which]
+        def project(index: int, read: Tensor) -> Tensor:
+            layer = self._layers[index]
+            blocks = torch.split(read.flatten(0, 1)[first], _BLOCK)
+            made = torch.cat([functional.linear(b, layer.weight, layer.bias) for b in blocks])
+            whole = made[which]
             if self._kept:
                 whole = self._kept[index][at].index_copy_(0, other, whole)
             return whole.view(*ids.shape, -1)
 
-        handles = [layer.register_forward_pre_hook(shrink) for layer in self._layers]
-        handles += [
-            layer.register_forward_hook(lambda _module, _read, output, i=i: spread(i, output))
-            for i, layer in enumerate(self._layers)
-        ]
+        for i, layer in enumerate(self._layers):
+            layer.forward = partial(project, i)  # type: ignore[method-assign]
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for layer in self._layers:
+                del layer.forward
 
     def _find(self, ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Which of `ids` are kept (captions, positions), and in which rows."""

@@ -100,6 +100,7 @@ class JointSolver:
         """For each edit the neighbours that it would move, looked for once per edit."""
         with self._lock:
             fresh = [spec for spec in specs if (source, spec) not in self._moved]
+            self._keys.prepare(source, fresh)
             for spec, names in self._neighbours.nearest(fresh).items():
                 rows = self._keys.rows(source, spec)
                 self._moved[source, spec] = moved(names, source, rows, spec.ridge, self._keys)

@@ -2,85 +2,86 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from edits.method.captions import (
-    Caption,
-    CaptionPair,
-    caption_pairs,
-    frames,
-    naming,
-    preserve_captions,
-)
-from edits.method.capture import capture_keys, finite
-from edits.method.components import PROMPT, Components, same_tensors
-from edits.method.first_projections import FirstProjections
-from edits.method.rows import REACH, PairRows, behind, caption_rows, pair_rows
+from edits.method.caption_keys import CaptionKeys, Reach, Run
+from edits.method.captions import Caption, CaptionPair, caption_pairs, naming, preserve_captions
+from edits.method.components import Components
+from edits.method.rows import PairRows, behind, caption_rows, pair_rows
 from edits.method.sites import Site
 from edits.method.solver import basis
 from edits.method.spec import EditSpec
-from edits.method.tokens import CaptionTokenizer, Tokens
+from edits.method.tokens import CaptionTokenizer
 
-_BATCH = 64
-_FEWEST = 8  # captions that are worth a batch of their own
+_TOGETHER = 16  # edits whose captions are captured together
 _BUDGET_BYTES = 512 * 2**20
 PRESERVED_PADDING = 1.0  # all padding of a preserved caption weighs as one of its words
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Keys (n, d_in) from a caption's last subject token on; `behind` positions follow that one."""
-
-    keys: Tensor
-    behind: int
 
 
 class KeyCache:
     """Keys by their source, and the second moment of captions that must not move. Thread-safe.
 
-    What is asked for together is captured and kept together: the same request always runs the same
-    batches, so its bits do not depend on what was asked for before. The least recently used are
-    dropped when all kept keys exceed `budget_bytes`.
+    What is kept has the bits that it would have had alone, so they do not depend on what was asked
+    for before. The least recently used are dropped when all kept keys exceed `budget_bytes`.
     """
 
     def __init__(
         self, components: Components, ordinary: Sequence[str], *, budget_bytes: int = _BUDGET_BYTES
     ) -> None:
         self._components = components
-        # Captures hook the module that they run and stop it half way: on a twin, since the pristine
-        # module may be serving prompts, or be copied, in another thread.
-        self._twins = {n: same_tensors(e.module).eval() for n, e in components.encoders.items()}
+        self._captions = CaptionKeys(components)
         self.ordinary = tuple(dict.fromkeys(ordinary))
         self._budget = budget_bytes
         self._kept: OrderedDict[object, tuple[Tensor, ...]] = OrderedDict()
         self._grams: dict[Site, Tensor] = {}
         self._empty: dict[Site, Tensor] = {}
         self._spanned: dict[Site, Tensor] = {}
-        self._projections: dict[str, FirstProjections] = {}
         self._lock = threading.RLock()
         self.held_bytes = 0
 
     def rows(self, source: Site, spec: EditSpec) -> PairRows:
         """What the edit keys at layers that read `source`. Raises ConceptUntraceable, NonFinite."""
-        captions = (spec.names, spec.anchor, spec.kind, spec.parity)
-        identity = (source, captions, spec.tokens, spec.pad_weight)
-        keys, steps, ones, captured = self._keep(identity, lambda: self._pair_rows(source, spec))
+
+        def make() -> tuple[Tensor, ...]:
+            pairs = self._pairs(source, spec)
+            runs = self._runs(source, spec, [pair.concept for pair in pairs], "concept")
+            return self._pair_rows(source, spec, pairs, runs)
+
+        keys, steps, ones, captured = self._keep(_identity(source, spec), make)
         return PairRows(keys, steps, ones, int(captured))
+
+    def prepare(self, source: Site, specs: Sequence[EditSpec]) -> None:
+        """Capture what these edits key together, if none of their bits depends on it. As `rows`."""
+        if not self._captions.independent(source):
+            return
+        with self._lock:
+            missing: dict[str, dict[object, EditSpec]] = {}
+            for spec in specs:
+                if (identity := _identity(source, spec)) not in self._kept and not spec.parity:
+                    missing.setdefault(spec.tokens, {})[identity] = spec
+            for alike in missing.values():
+                together = list(alike.items())
+                for start in range(0, len(together), _TOGETHER):
+                    self._prepare(source, dict(together[start : start + _TOGETHER]))
+
+    def _prepare(self, source: Site, specs: Mapping[object, EditSpec]) -> None:
+        pairs = {identity: self._pairs(source, spec) for identity, spec in specs.items()}
+        captions = [pair.concept for each in pairs.values() for pair in each]
+        runs = iter(self._runs(source, next(iter(specs.values())), captions, "concept"))
+        for identity, spec in specs.items():
+            own = list(islice(runs, len(pairs[identity])))
+            self._keep(identity, partial(self._pair_rows, source, spec, pairs[identity], own))
 
     def empty(self, source: Site) -> Tensor:
         """Keys (positions, d_in) of the empty prompt: start-of-text and all positions behind it."""
         with self._lock:
             if source not in self._empty:
-                if source == PROMPT:
-                    self._empty[source] = finite(self._components.embed([""])[0], source)
-                else:
-                    ids = self._components.tokenizer(source).empty()
-                    self._empty[source] = self._capture(source, ids[None])[0]
+                self._empty[source] = self._captions.empty(source)
             return self._empty[source]
 
     def spanned(self, source: Site) -> Tensor:
@@ -144,15 +145,17 @@ class KeyCache:
                 self.held_bytes -= _size(self._kept.popitem(last=False)[1])
             return made
 
-    def _pair_rows(self, source: Site, spec: EditSpec) -> tuple[Tensor, ...]:
-        tokenize = self._components.tokenizer(source)
-        pairs = fitting(caption_pairs(spec), tokenize)
-        concepts = self._runs(source, spec, [pair.concept for pair in pairs], "spec.concept")
+    def _pairs(self, source: Site, spec: EditSpec) -> tuple[CaptionPair, ...]:
+        return fitting(caption_pairs(spec), self._components.tokenizer(source))
+
+    def _pair_rows(
+        self, source: Site, spec: EditSpec, pairs: Sequence[CaptionPair], concepts: Sequence[Run]
+    ) -> tuple[Tensor, ...]:
         # Edits share anchors: theirs are captured once for all of them.
         distinct = tuple(dict.fromkeys(pair.anchor for pair in pairs))
         (kept, counts) = self._keep(
             ("anchor", source, distinct, spec.tokens, spec.parity),
-            lambda: _stacked([r.keys for r in self._runs(source, spec, distinct, "spec.anchor")]),
+            lambda: _stacked([run.keys for run in self._runs(source, spec, distinct, "anchor")]),
         )
         runs = torch.split(kept.double(), counts.tolist())
         anchors = dict(zip(distinct, runs, strict=True))
@@ -163,7 +166,7 @@ class KeyCache:
             # Aligned by distance from each last subject token; a longer anchor ends at the last
             # position.
             keys.append(run.keys[places])
-            wanted.append(target[torch.tensor(places).clamp(max=len(target) - 1)])
+            wanted.append(target[[min(place, len(target) - 1) for place in places]])
             weights += shares
         stacked = torch.cat(keys)
         made = pair_rows(
@@ -173,79 +176,20 @@ class KeyCache:
 
     def _runs(
         self, source: Site, spec: EditSpec, captions: Sequence[Caption], field: str
-    ) -> list[_Run]:
-        """For each caption its keys from the last subject token on, as far as they are wanted."""
-        tokenize = self._components.tokenizer(source)
-        tokens = tokenize(captions, field=field)
-        behind_last = [tokenize.positions - 1 - t.last for t in tokens]
-        if spec.tokens == "last" and source != PROMPT and not spec.parity:
-            runs = list(self._last(source, tokens)[:, None])
-        else:
-            whole = self._whole(source, captions, tokens, reach=None if spec.parity else REACH)
-            runs = [keys[t.last :] for keys, t in zip(whole, tokens, strict=True)]
-        return [_Run(run, count) for run, count in zip(runs, behind_last, strict=True)]
+    ) -> list[Run]:
+        reach: Reach = "all" if spec.parity else "subject" if spec.tokens == "last" else "near"
+        return self._captions.runs(source, captions, reach=reach, field=f"spec.{field}")
 
     def _name_rows(self, source: Site, name: str, field: str) -> tuple[Tensor]:
         tokenize = self._components.tokenizer(source)
         bare, *longer = preserve_captions(name)
         fits = tokenize.fits(longer)
         captions = [bare, *(c for c, short in zip(longer, fits, strict=True) if short)]
-        tokens = tokenize(captions, field=field)
         parts = []
-        whole = self._whole(source, captions, tokens, reach=REACH)
-        for keys, token in zip(whole, tokens, strict=True):
-            rows, weights = caption_rows(
-                keys, len(token.ids), tokenize.positions, PRESERVED_PADDING
-            )
+        for keys, words in self._captions.texts(source, captions, field=field):
+            rows, weights = caption_rows(keys, words, tokenize.positions, PRESERVED_PADDING)
             parts.append(weights.sqrt()[:, None] * rows)
         return (_stored(torch.cat(parts)),)
-
-    def _last(self, source: Site, tokens: Sequence[Tokens]) -> Tensor:
-        """Keys (captions, d_in) at the last subject tokens."""
-        # Under the causal mask nothing behind the subject counts, and equal beginnings are one.
-        prefixes = list(dict.fromkeys(t.prefix for t in tokens))
-        longest = max(map(len, prefixes))
-        ids = torch.tensor([[*p, *(p[-1],) * (longest - len(p))] for p in prefixes])
-        captured = self._capture(source, ids)
-        found = {p: captured[i, len(p) - 1] for i, p in enumerate(prefixes)}
-        return torch.stack([found[t.prefix] for t in tokens])
-
-    def _whole(
-        self,
-        source: Site,
-        captions: Sequence[Caption],
-        tokens: Sequence[Tokens],
-        *,
-        reach: int | None,
-    ) -> list[Tensor]:
-        """Keys (positions, d_in) of each caption as the pipeline pads it, at least as far as
-        `reach` behind its end-of-text; None: all.
-        """
-        if source == PROMPT:
-            parts = [captions[i : i + _BATCH] for i in range(0, len(captions), _BATCH)]
-            embedded = [self._components.embed([c.text for c in part]) for part in parts]
-            return list(finite(torch.cat(embedded), source).unbind())
-        # Short captions apart from long ones: a batch is as long as its longest.
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
-        size = min(_BATCH, max(_FEWEST, -(-len(order) // 2)))
-        whole: dict[int, Tensor] = {}
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            batch = [tokens[i] for i in places]
-            ids = self._components.tokenizer(source).padded(batch)
-            if reach is not None:
-                ids = ids[:, : max(len(t.ids) for t in batch) + reach]
-            whole.update(zip(places, self._capture(source, ids).unbind(), strict=True))
-        return [whole[i] for i in range(len(tokens))]
-
-    def _capture(self, source: Site, ids: Tensor) -> Tensor:
-        twin, name = self._twins[source.component], source.component
-        with self._lock:
-            if name not in self._projections:
-                tokenize = self._components.encoders[name].tokenizer
-                stood = torch.unique(tokenize.padded(tokenize(frames()))).tolist()
-                self._projections[name] = FirstProjections(twin, name, stood, tokenize.positions)
-        return capture_keys(twin, source, ids, self._projections[name])
 
     def _zero(self, source: Site) -> Tensor:
         width = self.empty(source).shape[1]
@@ -274,6 +218,11 @@ def _places(spec: EditSpec, count: int) -> tuple[list[int], list[float]]:
         return list(range(count + 1)), [1.0] * (count + 1)
     places, shares = behind(count)
     return [0, *places], [1.0, *(spec.pad_weight * share for share in shares)]
+
+
+def _identity(source: Site, spec: EditSpec) -> object:
+    captions = (spec.names, spec.anchor, spec.kind, spec.parity)
+    return source, captions, spec.tokens, spec.pad_weight
 
 
 def _stacked(runs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edits.errors import NonFinite, SiteUnknown
 from edits.method import QUICKFIX, Site
 from edits.method.capture import capture_keys
+from edits.method.first_projections import _BLOCK as BLOCK
 from edits.method.first_projections import FirstProjections
 
 from .conftest import NestedEncoder
@@ -18,7 +20,29 @@ def ids(pristine):
     return pristine.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
 
 
+@pytest.fixture
+def projected(pipeline, monkeypatch):
+    """Rows that the first query projection has made since it was last asked."""
+    weight = pipeline.text_encoder.encoder.layers[0].self_attn.q_proj.weight
+    rows = []
+    linear = functional.linear
+
+    def counted(read, by, bias=None):
+        if by is weight:
+            rows.append(len(read.flatten(0, -2)))
+        return linear(read, by, bias)
+
+    def since():
+        total = sum(rows)
+        rows.clear()
+        return total
+
+    monkeypatch.setattr(functional, "linear", counted)
+    return since
+
+
 def hooks(encoder):
+    assert not any("forward" in vars(module) for module in encoder.modules())
     return sum(
         len(module._forward_pre_hooks) + len(module._forward_hooks) for module in encoder.modules()
     )
@@ -57,37 +81,33 @@ def test_only_the_layers_up_to_the_site_run(pipeline, ids):
     assert "final_layer_norm" not in ran
 
 
-def test_a_token_that_stands_at_a_place_in_every_caption_is_projected_there_once(pipeline, ids):
+def test_a_token_that_stands_at_a_place_in_every_caption_is_projected_there_once(
+    pipeline, ids, projected
+):
     alike = ids[1:2].repeat(6, 1)
     alike[3, 2] = ids[1, 1]
-    rows = []
-    projection = pipeline.text_encoder.encoder.layers[0].self_attn.q_proj
-    handle = projection.register_forward_hook(lambda _, x, y: rows.append(len(x[0])))
     keys = capture_keys(pipeline.text_encoder, QUICKFIX, alike)
-    handle.remove()
     different = ids.shape[1] + 1
-    assert different <= rows[0] < different + 4
+    assert different <= projected() < different + BLOCK
     assert torch.equal(keys[0], keys[5])
     assert not torch.equal(keys[0], keys[3])
 
 
 @pytest.mark.parametrize("site", [QUICKFIX, SECOND])
-def test_tokens_whose_projections_are_kept_are_not_projected_again(pipeline, ids, site):
+def test_tokens_whose_projections_are_kept_are_not_projected_again(pipeline, ids, site, projected):
     encoder = pipeline.text_encoder
     expected = capture_keys(encoder, site, ids)
     kept = ids[0].tolist()  # the empty prompt: start, end and padding
     projections = FirstProjections(encoder, "text_encoder", kept, ids.shape[1] - 4)
-    rows = []
-    projection = encoder.encoder.layers[0].self_attn.k_proj
-    handle = projection.register_forward_hook(lambda _, x, y: rows.append(len(x[0])))
-    first = capture_keys(encoder, site, ids[1:2, :-4], projections)
-    whole = capture_keys(encoder, site, ids, projections)
-    capture_keys(encoder, site, ids[:1, :-4], projections)
-    handle.remove()
+    projected()
     words = [sum(token not in kept for token in row.tolist()) for row in ids]
-    assert words[1] <= rows[0] < words[1] + 4
-    assert sum(words) + 4 <= rows[1] < sum(words) + 8  # four positions beyond those kept
-    assert rows[2] == 0
+    first = capture_keys(encoder, site, ids[1:2, :-4], projections)
+    assert words[1] <= projected() < words[1] + BLOCK
+    whole = capture_keys(encoder, site, ids, projections)
+    beyond = sum(words) + 4  # four positions beyond those kept
+    assert beyond <= projected() < beyond + BLOCK
+    capture_keys(encoder, site, ids[:1, :-4], projections)
+    assert projected() == 0
     torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(first, expected[1:2, :-4], rtol=1e-5, atol=1e-6)
     assert hooks(encoder) == 0

@@ -1,7 +1,10 @@
 """Captured keys: what is kept, what is merged, what is preserved."""
 
+import copy
+
 import pytest
 import torch
+from transformers import CLIPTextModel
 
 from edits.errors import ConceptUntraceable
 from edits.method import QUICKFIX, EditSpec
@@ -85,6 +88,42 @@ def test_what_is_asked_again_is_not_captured_again(cache):
     held = keys.held_bytes
     keys.rows(QUICKFIX, EditSpec("another name", "pistol", "toy"))
     assert keys.held_bytes == held
+
+
+@pytest.mark.parametrize("tokens", ["last", "last+pad"])
+@pytest.mark.parametrize("width", [HIDDEN, 768])
+def test_what_an_edit_keys_has_the_same_bits_alone_and_in_company(pipeline, tokens, width):
+    if width != HIDDEN:
+        config = copy.deepcopy(pipeline.text_encoder.config)
+        config.hidden_size, config.num_attention_heads = width, 12
+        torch.manual_seed(0)
+        pipeline.text_encoder = CLIPTextModel(config).eval().requires_grad_(False)
+    concepts = [f"{'very ' * (n % 5)}big {noun} {n}" for n in range(12) for noun in ("cat", "gun")]
+    specs = [EditSpec(name, name, "toy", tokens=tokens) for name in concepts]
+    together, first_half = (KeyCache(Components(pipeline), ()) for _ in range(2))
+    together.prepare(QUICKFIX, specs)
+    first_half.prepare(QUICKFIX, specs[:5])
+    for spec in specs:
+        alone = KeyCache(Components(pipeline), ()).rows(QUICKFIX, spec)
+        for cache in (together, first_half):
+            rows = cache.rows(QUICKFIX, spec)
+            assert torch.equal(rows.keys, alone.keys)
+            assert torch.equal(rows.steps, alone.steps)
+
+
+def test_many_edits_are_captured_in_fewer_passes(cache, monkeypatch):
+    passes = []
+    monkeypatch.setattr(
+        "edits.method.caption_keys.capture_keys",
+        lambda *given: passes.append(1) or capture_keys(*given),
+    )
+    keys = cache()
+    specs = [EditSpec(f"e{n}", f"cat {n}", "toy") for n in range(16)]
+    keys.prepare(QUICKFIX, specs)
+    prepared = len(passes)
+    for spec in specs:
+        keys.rows(QUICKFIX, spec)
+    assert len(passes) == prepared <= 16
 
 
 def test_kept_keys_stay_within_the_budget(cache):

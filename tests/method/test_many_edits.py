@@ -45,7 +45,9 @@ def test_one_edit_more_captures_no_other_again(editor, monkeypatch):
     captured = []
     own = editor._keys._pair_rows
     monkeypatch.setattr(
-        editor._keys, "_pair_rows", lambda source, spec: captured.append(spec) or own(source, spec)
+        editor._keys,
+        "_pair_rows",
+        lambda source, spec, *rest: captured.append(spec) or own(source, spec, *rest),
     )
     newcomer = EditSpec("one more", "beer gun", "toy")
     editor.compose([*MANY, newcomer])
