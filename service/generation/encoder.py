@@ -47,12 +47,12 @@ class PromptEncoder:
             )
 
     @torch.inference_mode()
-    def encode(self, text_encoder: nn.Module, prompt: str) -> Tensor:
-        """Last hidden state of `prompt`, shape (1, positions, features)."""
-        text = normalise(prompt)
+    def encode(self, text_encoder: nn.Module, *prompts: str) -> Tensor:
+        """Last hidden states of the prompts, shape (prompts, positions, features)."""
+        texts = [normalise(prompt) for prompt in prompts]
         with self._lock:
             inputs = self._tokenizer(
-                text,
+                texts,
                 padding="max_length",
                 max_length=self._tokenizer.model_max_length,
                 truncation=True,  # the self-test's captions; requests have passed `check`

@@ -347,6 +347,27 @@ def test_an_encoder_that_moves_the_empty_prompt_is_never_activated(
     assert "moves the empty prompt" in activator.state.last_error
 
 
+def test_the_self_test_of_a_large_set_takes_few_passes_and_one_for_all_its_policies(
+    builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[str] = []
+    encode = builder._prompts.encode
+    monkeypatch.setattr(
+        builder._prompts,
+        "encode",
+        lambda encoder, *prompts: passed.extend(prompts) or encode(encoder, *prompts),
+    )
+    edits = [manifest(f"remove-{n}", concept=f"self-tested thing {n}") for n in range(30)]
+    every = tuple(edit["metadata"]["name"] for edit in edits)
+    content_of = RevisionContent(
+        tuple(map(parse_manifest, edits)), {"same": every}, fingerprint=builder.fingerprint
+    )
+    built = builder.build(content_of)
+    assert built.encoders["same"] is built.encoders["default"]
+    assert passed.count("") == 1
+    assert 4 <= len(passed) - 1 <= 8
+
+
 def test_the_same_content_is_computed_once(builder: SnapshotBuilder) -> None:
     first = builder.build(content(builder, manifest()))
     assert builder.build(content(builder, manifest())) is first
