@@ -15,7 +15,7 @@ from edits.method.rows import REACH
 from edits.method.sites import QUICKFIX, Site
 from edits.method.tokens import Tokens
 
-_BATCH = 64
+_BATCH = 32
 _LENGTHS = 8  # rows of ids are as long as the next multiple of it
 
 Reach = Literal["subject", "near", "all"]  # the last subject token, REACH behind the text, all

@@ -18,7 +18,7 @@ from edits.method.solver import basis
 from edits.method.spec import EditSpec
 from edits.method.tokens import CaptionTokenizer
 
-_TOGETHER = 16  # edits whose captions are captured together
+_TOGETHER = 8  # edits whose captions are captured together
 _BUDGET_BYTES = 512 * 2**20
 PRESERVED_PADDING = 1.0  # all padding of a preserved caption weighs as one of its words
 
