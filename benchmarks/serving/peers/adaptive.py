@@ -11,11 +11,13 @@ from collections import defaultdict
 from typing import Annotated
 
 import bentoml
+from aiohttp import ServerDisconnectedError
 from bentoml.validators import ContentType
 
 from benchmarks.serving.peers.pipeline import TIMEOUT_SECONDS, Arguments, Asked, draw, load, png
 
 _arguments = bentoml.use_arguments(Arguments)
+ATTEMPTS = 3
 
 
 @bentoml.service(name="batches", workers=1, traffic={"timeout": TIMEOUT_SECONDS})
@@ -55,5 +57,11 @@ class Adaptive:
     ) -> Annotated[bytes, ContentType("image/png")]:
         """JSON in, one PNG out."""
         asked = Asked(prompt=prompt, seed=seed, steps=steps, guidance_scale=guidance_scale)
-        (file,) = await self.batches.to_async.draw([asked])
+        for attempt in range(ATTEMPTS):
+            try:
+                (file,) = await self.batches.to_async.draw([asked])
+                break
+            except ServerDisconnectedError:  # the connection was idle and has just been closed
+                if attempt == ATTEMPTS - 1:
+                    raise
         return bytes(file)

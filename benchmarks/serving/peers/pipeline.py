@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -36,7 +37,16 @@ class Asked(BaseModel):
 
 
 def load(arguments: Arguments) -> Any:
-    """diffusers' pipeline on the CPU."""
+    """diffusers' pipeline on the CPU.
+
+    Loaded in a thread that ends, as the service does it: a team of OpenMP threads that stays behind
+    would halve the speed of the one that draws (benchmarks/openmp_teams.py).
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_load, arguments).result()
+
+
+def _load(arguments: Arguments) -> Any:
     torch.set_num_threads(arguments.threads)
     pipeline = load_pipeline(arguments.model)
     if arguments.channels_last:

@@ -14,9 +14,9 @@ from benchmarks.serving.peers.pipeline import TIMEOUT_SECONDS, Arguments, Asked,
 _arguments = bentoml.use_arguments(Arguments)
 
 
-# More threads than one: the next request waits at the lock while the last one's file is written.
+# One thread, BentoML's default: each of several would keep a team of OpenMP threads of its own.
 @bentoml.service(
-    name="plain", workers=_arguments.workers, threads=4, traffic={"timeout": TIMEOUT_SECONDS}
+    name="plain", workers=_arguments.workers, threads=1, traffic={"timeout": TIMEOUT_SECONDS}
 )
 class Plain:
     """Draws one image at a time."""
