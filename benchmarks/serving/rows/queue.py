@@ -78,11 +78,13 @@ def measure(bench: Bench) -> list[Row]:
 def _room(server: Server, client: httpx.Client, requests: list[ImageRequest]) -> int:
     """How many of these run at once."""
     with held(server.url, requests):
-        page = wait_until(
+        admitted = wait_until(
             client,
             lambda page: page.running > 0 and page.running + page.waiting == len(requests),
             "that all requests were admitted",
         )
+        # Those that came in one by one have got their places only at the steps after it.
+        page = wait_until(client, lambda page: page.steps >= admitted.steps + 3, "three steps")
     _wait_until_idle(client)
     if not page.waiting:
         raise Broken(f"{page.running} requests run at once: no queue can be made of {page.running}")
