@@ -28,7 +28,7 @@ from service.own_thread import in_own_thread
 __all__ = ["ActiveSnapshot", "BuiltContent", "SnapshotBuilder", "require_policy"]
 
 _REMEMBERED_CONTENTS = 4
-_TESTED_CONCEPTS = 8  # of a set: a pass of each of a thousand would take minutes
+_TESTED_AT_ONCE = 32  # concepts in one pass of the self-test
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,10 @@ class SnapshotBuilder:
                 encoders[policy] = by_edits[edits].get("text_encoder", self._pristine)
                 if "unet" in by_edits[edits]:
                     unets[policy] = by_edits[edits]["unet"]
+            concepts = [spec.concept for spec in specs.values()]
             for edits, components in by_edits.items():
                 if (encoder := components.get("text_encoder")) is not None:
-                    self._self_test(encoder, [specs[name] for name in sorted(edits)])
+                    self._self_test(encoder, [specs[name] for name in sorted(edits)], concepts)
         except Exception:
             metrics.EDITS.labels("failed").inc()
             raise
@@ -186,12 +187,16 @@ class SnapshotBuilder:
                 param="spec.method.sites",
             )
 
-    def _self_test(self, encoder: nn.Module, specs: Sequence[EditSpec]) -> None:
-        """Whole passes: of the empty prompt, and of concepts from all over the set."""
+    def _self_test(
+        self, encoder: nn.Module, specs: Sequence[EditSpec], concepts: Sequence[str]
+    ) -> None:
+        """Whole passes: of the empty prompt, and of what any edit of the content takes out."""
         named = ", ".join(spec.name for spec in specs[:3]) + (", ..." if len(specs) > 3 else "")
-        concepts = [spec.concept for spec in specs[:: -(-len(specs) // _TESTED_CONCEPTS)]]
         empty = self._prompts.encode(encoder, "")
-        if not all(map(is_finite, (empty, self._prompts.encode(encoder, *concepts)))):
+        parts = [
+            concepts[i : i + _TESTED_AT_ONCE] for i in range(0, len(concepts), _TESTED_AT_ONCE)
+        ]
+        if not all(map(is_finite, (empty, *(self._prompts.encode(encoder, *p) for p in parts)))):
             raise NonFinite(f"the encoder with {named} is not finite; raise the ridge")
         # The unconditional branch of every request: what no edit may move, except that one which
         # reproduces the released code moves it as that does.

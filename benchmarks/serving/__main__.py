@@ -58,6 +58,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="A smoke run of small sizes.")] = False,
     soak: Annotated[bool, typer.Option(help="The soak too.")] = False,
     soak_seconds: Annotated[float, typer.Option(min=10)] = 600.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each side; documents quote 5.")] = 5,
     seed: int = 7,
     out: Annotated[
         Path | None, typer.Option(help=f"Default: {RESULTS}, with --quick {SMOKE_RESULTS}.")
@@ -72,7 +73,11 @@ def main(
     # A run that is told to end must end its servers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = _names(only, soak=soak)
-    plan = (Plan.smoke if quick else Plan.full)(seed, soak_seconds=soak_seconds)
+    plan = (
+        Plan.smoke(seed, soak_seconds=soak_seconds)
+        if quick
+        else Plan.full(seed, soak_seconds=soak_seconds, repeats=repeats)
+    )
     folder = out or (SMOKE_RESULTS if quick else RESULTS)
     rows: list[Row] = []
     broken = False

@@ -29,9 +29,9 @@ class Plan:
     soak_load: float = 0.8
 
     @classmethod
-    def full(cls, seed: int, *, soak_seconds: float = 600.0) -> Self:
+    def full(cls, seed: int, *, soak_seconds: float = 600.0, repeats: int = 5) -> Self:
         """What the documents quote."""
-        return cls(quick=False, seed=seed, soak_seconds=soak_seconds)
+        return cls(quick=False, seed=seed, soak_seconds=soak_seconds, repeats=repeats)
 
     @classmethod
     def smoke(cls, seed: int, *, soak_seconds: float = 600.0) -> Self:

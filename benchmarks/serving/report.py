@@ -106,6 +106,7 @@ def frame(plan: Plan) -> dict[str, Any]:
         "versions": {name: version(name) for name in _PACKAGES},
         "dtype": "float32",
         "seed": plan.seed,
+        "repeats": plan.repeats,
         "quick": plan.quick,
     }
 
@@ -115,6 +116,8 @@ def write(folder: Path, name: str, plan: Plan, rows: Sequence[Row]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"serving_{name}.json"
     command = f"python -m benchmarks.serving --only {name} --seed {plan.seed}"
+    if not plan.quick and plan.repeats != Plan.full(plan.seed).repeats:
+        command += f" --repeats {plan.repeats}"
     if name == "soak":
         command += f" --soak-seconds {plan.soak_seconds:g}"
     document = {

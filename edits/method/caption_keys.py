@@ -45,10 +45,11 @@ class CaptionKeys:
         self._twins = {n: same_tensors(e.module).eval() for n, e in components.encoders.items()}
         self._projections: dict[str, FirstProjections] = {}
 
-    @staticmethod
-    def independent(source: Site) -> bool:
+    def independent(self, source: Site) -> bool:
         """Whether a key has the same bits whatever it is captured with."""
-        return source.path == QUICKFIX.path
+        if source.path != QUICKFIX.path:
+            return False
+        return self._kept_projections(source.component).apart
 
     def empty(self, source: Site) -> Tensor:
         """Keys (positions, d_in) of the empty prompt: start-of-text and all positions behind it."""

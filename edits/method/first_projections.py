@@ -52,6 +52,11 @@ class FirstProjections:
             self._tokens = self._tokens.to(self._layers[0].weight.device)
             self._kept = self._make(encoder)
 
+    @property
+    def apart(self) -> bool:
+        """Whether this encoder's projections are made here, in blocks of one size."""
+        return bool(self._layers)
+
     @contextmanager
     def once(self, ids: Tensor) -> Iterator[None]:
         """Let a pass over `ids` (captions, positions) project no (token, position) twice."""

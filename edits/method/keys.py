@@ -57,9 +57,9 @@ class KeyCache:
 
     def prepare(self, source: Site, specs: Sequence[EditSpec]) -> None:
         """Capture what these edits key together, if none of their bits depends on it. As `rows`."""
-        if not self._captions.independent(source):
-            return
         with self._lock:
+            if not self._captions.independent(source):
+                return
             missing: dict[str, dict[object, EditSpec]] = {}
             for spec in specs:
                 if (identity := _identity(source, spec)) not in self._kept and not spec.parity:

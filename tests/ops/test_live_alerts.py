@@ -1,6 +1,6 @@
 """A real Prometheus on real services: every query answers, and real faults raise their alerts.
 
-Each fault is gone when its test ends, so that they hold in any order. Only `for` is shortened.
+The tests hold in any order: what one leaves behind, the others look up. Only `for` is shortened.
 """
 
 import json

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from edits.errors import StoreUnavailable
+from edits.errors import NonFinite, StoreUnavailable
 from edits.manifests import RevisionContent, parse_manifest
 from edits.store import HEARTBEAT_SECONDS, ReplicaReport, RevisionStore
 from service.activation import Activator
@@ -347,25 +347,48 @@ def test_an_encoder_that_moves_the_empty_prompt_is_never_activated(
     assert "moves the empty prompt" in activator.state.last_error
 
 
-def test_the_self_test_of_a_large_set_takes_few_passes_and_one_for_all_its_policies(
+def test_the_self_test_passes_every_concept_under_every_encoder_once_and_many_at_a_time(
     builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed: list[str] = []
+    passes: list[tuple[nn.Module, tuple[str, ...]]] = []
     encode = builder._prompts.encode
     monkeypatch.setattr(
         builder._prompts,
         "encode",
-        lambda encoder, *prompts: passed.extend(prompts) or encode(encoder, *prompts),
+        lambda encoder, *prompts: passes.append((encoder, prompts)) or encode(encoder, *prompts),
     )
-    edits = [manifest(f"remove-{n}", concept=f"self-tested thing {n}") for n in range(30)]
+    edits = [manifest(f"remove-{n}", concept=f"self-tested thing {n}") for n in range(40)]
     every = tuple(edit["metadata"]["name"] for edit in edits)
-    content_of = RevisionContent(
-        tuple(map(parse_manifest, edits)), {"same": every}, fingerprint=builder.fingerprint
+    policies = {"same": every, "less": every[1:], "none": ()}
+    built = builder.build(
+        RevisionContent(
+            tuple(map(parse_manifest, edits)), policies, fingerprint=builder.fingerprint
+        )
     )
-    built = builder.build(content_of)
     assert built.encoders["same"] is built.encoders["default"]
-    assert passed.count("") == 1
-    assert 4 <= len(passed) - 1 <= 8
+    for policy in ("default", "less"):
+        own = [prompts for encoder, prompts in passes if encoder is built.encoders[policy]]
+        assert sorted(sum(own, ())) == sorted(["", *(edit["spec"]["concept"] for edit in edits)])
+        assert len(own) == 3  # the empty prompt alone: its bits are compared
+    assert len(passes) == 6
+
+
+def test_an_encoder_that_is_not_finite_for_one_concept_of_many_is_refused(
+    builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = builder._prompts.encode
+
+    def overflowing(encoder: nn.Module, *prompts: str) -> torch.Tensor:
+        states = encode(encoder, *prompts).clone()
+        for i, prompt in enumerate(prompts):
+            if prompt == "overflowing thing 33":
+                states[i, 3, 0] = float("inf")
+        return states
+
+    monkeypatch.setattr(builder._prompts, "encode", overflowing)
+    edits = [manifest(f"remove-{n}", concept=f"overflowing thing {n}") for n in range(40)]
+    with pytest.raises(NonFinite, match=r"remove-0, remove-1, .* is not finite"):
+        builder.build(content(builder, *edits))
 
 
 def test_the_same_content_is_computed_once(builder: SnapshotBuilder) -> None:
