@@ -5,8 +5,8 @@
 
 Simulated is a server that costs nothing but its steps: requests of equal length arrive as a Poisson
 process, join at the next step while there is room, and leave after their last. Nothing decodes,
-nothing is encoded, no HTTP. Its p95 over its unloaded latency is what a service that batches in this
-way comes near on that device, at best.
+nothing is encoded, no HTTP. Its p95 over its unloaded latency is what a service that batches so
+comes near on that device, at best.
 """
 
 import json
