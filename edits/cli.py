@@ -1,8 +1,8 @@
 """`quickfix`: thin commands over the library. Every one prints a table, or JSON with `--json`."""
 
+import os
 import shlex
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,9 +65,11 @@ def serve(
     from edits.serving import serve_command
 
     given = {"QUICKFIX_MODEL": model, "QUICKFIX_STORE": store, "QUICKFIX_EDITS_DIR": edits_dir}
-    variables = [f"{name}={text}" for name, text in given.items() if text]
-    code = subprocess.call(["env", *variables, *serve_command(host, port)])  # noqa: S603, S607
-    raise SystemExit(code)
+    command = serve_command(host, port)
+    # In the place of this process: what a supervisor ends is the server, and it drains.
+    os.execve(  # noqa: S606 - our own command
+        command[0], command, os.environ | {name: text for name, text in given.items() if text}
+    )
 
 
 @app.command()
