@@ -16,6 +16,9 @@ import psutil
 SERVICE = "service.app:QuickFix"
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
+# Longer than any common gateway keeps an idle connection: who closes first must be who sends, else
+# a POST meets a closed connection, and nobody may send a POST again by itself.
+SERVE_OPTIONS = ("--timeout-keep-alive", "620")
 
 
 class ServiceDidNotStart(RuntimeError):
@@ -24,7 +27,8 @@ class ServiceDidNotStart(RuntimeError):
 
 def serve_command(host: str, port: int) -> list[str]:
     """The command that serves in the foreground."""
-    return [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, *SERVE_OPTIONS]
+    return [*command, "--host", host, "--port", str(port)]
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Postgres:
         name = f"store_{next(self._numbers)}"
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+        with psycopg.connect(self._server.get_uri(name), autocommit=True) as connection:
+            connection.execute(_EMPTY)  # the first user of a database finds what the next ones find
         return name
 
 

@@ -49,7 +49,8 @@ MUTATIONS = [
     Mutation("Deployment", f"{SERVER}.env.6", GONE, "spec.replicas", overlays=FLEET),
     Mutation("Deployment", f"{SERVER}.envFrom.0.configMapRef.name", "settings",
              "envFrom[0].configMapRef.name"),
-    # Deployment: probes and ports
+    # Deployment: command line, probes and ports
+    Mutation("Deployment", f"{SERVER}.args.2", "5", "containers[0].args"),
     Mutation("Deployment", f"{SERVER}.readinessProbe.httpGet.path", "/ready",
              "readinessProbe.httpGet.path"),
     Mutation("Deployment", f"{SERVER}.startupProbe.httpGet.path", "/readyz",

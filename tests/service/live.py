@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from edits.serving import stop
+from edits.serving import serve_command, stop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
@@ -71,10 +70,9 @@ def serve(
         **(environ or {}),
     }
     (folder / "bentoml").mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "bentoml", "serve", "service.app:QuickFix"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            serve_command("127.0.0.1", port),
             cwd=REPOSITORY,
             env=variables,
             stdout=output,

@@ -103,6 +103,19 @@ def test_probes_and_metrics_are_there(live: LiveService) -> None:
         assert metric(client, 'quickfix_requests_total{outcome="ok"}') >= 1
 
 
+def test_a_connection_that_idles_is_kept(live: LiveService) -> None:
+    """BentoML's default of 5 s would close it under a gateway's next POST."""
+
+    def port_of_client() -> int:
+        stream = client.get("/livez").extensions["network_stream"]
+        return int(stream.get_extra_info("client_addr")[1])
+
+    with httpx.Client(base_url=live.url, limits=httpx.Limits(keepalive_expiry=None)) as client:
+        before = port_of_client()
+        time.sleep(6)
+        assert port_of_client() == before
+
+
 def test_refused_admin_calls_keep_our_error_shape_behind_bentoml(live: LiveService) -> None:
     with live.client() as client:
         answer = client.get("/admin/status")

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typer.testing import CliRunner
 
 from edits.cli import app
+from edits.serving import SERVE_OPTIONS
 from service.errors import SettingsInvalid
 from tools.k8s.contract import IMAGE_USER, Contract
 from tools.k8s.overlay import Finding, Overlay, Pod
@@ -45,6 +46,9 @@ def check_pods(overlay: Overlay, contract: Contract) -> Iterator[Finding]:
             yield from _probes(pod, contract)
             yield from _ending(overlay, pod, contract)
             yield from _annotations(pod, contract)
+            if pod.container.get("args") != ["serve", *SERVE_OPTIONS]:
+                message = f"must be serve {' '.join(SERVE_OPTIONS)}, as quickfix serve has it"
+                yield pod.in_container("args", message)
         else:
             yield from _job(pod)
 
