@@ -1,9 +1,10 @@
 """What the processes of `benchmarks.kills` do until they are killed."""
 
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 from edits.manifests import RevisionContent, parse_manifest
-from edits.store import AuditEvent, RevisionStore
+from edits.store import AuditEvent, ReplicaReport, RevisionStore, RolloutPlan
 
 BY = {"author": "doomed", "reason": "kill test"}
 
@@ -52,3 +53,26 @@ def activate(url: str, told: Connection) -> None:
             told.send(("log", revision.number))
             store.activate(revision.number, urgent=number % 2 == 0)
             told.send(("head", revision.number))
+
+
+def roll_out(url: str, told: Connection) -> None:
+    """Put each revision on trial, report as its canary and settle it; tell what became the head."""
+    alone = RolloutPlan(share=0.5, soak_seconds=0)
+    with RevisionStore.open(url) as store:
+        told.send(("open", 0))
+        if store.head_number() is None:
+            store.publish_and_activate(content_of(1), **BY)
+        if store.pointer().rollout is not None:  # of the process that was killed before
+            store.rollouts.halt("its canary was killed")
+        number = store.revisions(limit=1)[0].number
+        while True:
+            number += 1
+            report = ReplicaReport("doomed", "here", datetime.now(UTC), active_revision=number)
+            store.acknowledge(report)
+            revision = store.publish(content_of(number), **BY)
+            told.send(("log", revision.number))
+            base = store.head_number()
+            assert base is not None  # noqa: S101 - made above
+            store.rollouts.begin(revision.number, alone, author="doomed", base=base)
+            if store.rollouts.settle(by="doomed") is not None:
+                told.send(("head", revision.number))

@@ -1,11 +1,12 @@
-"""SIGKILL at random moments of migrate, publish and activate, on SQLite and PostgreSQL.
+"""SIGKILL at random moments of migrate, publish, activate and rollout, on SQLite and PostgreSQL.
 
     python -m benchmarks.kills                    # 2,000 kills, some ten minutes on two cores
     python -m benchmarks.kills --kills 100
 
 After each kill another process's view is checked, without any repair in between: everything that
 was acknowledged is there, the log has no gap, every set has the digest that it was published
-with and as many edits, the head is one of them, and the audit chain holds. Exit code 1 otherwise.
+with and as many edits, the head is one of them, a rollout that was promoted is the head, and the
+audit chain holds. Exit code 1 otherwise.
 """
 
 import json
@@ -28,6 +29,7 @@ PATIENCE = 60.0
 OPENING_SECONDS = 0.3  # the kill falls in here: migrations, and a share of the others
 WRITING_SECONDS = 0.06  # or in here, once the store is open: several commits
 OPENING_SHARE = 0.25
+MODES = ("migrate", "publish", "activate", "roll_out")
 RENEW_AFTER = 150  # kills on one database; then a new one
 
 context = multiprocessing.get_context("forkserver")
@@ -84,6 +86,11 @@ def faults(url: str, told: dict[str, int]) -> list[str]:
                 found.append(f"revision {number} is not the set that was published")
         if head and store.head() is None:
             found.append("the head cannot be read")
+        rollout = store.rollouts.newest()
+        if rollout is not None:
+            promoted = rollout.outcome == "promoted"
+            if promoted != (head >= rollout.revision):
+                found.append(f"the rollout of {rollout.revision} and the head {head} disagree")
         if (broken := store.verify_audit().broken) is not None:
             found.append(f"the audit chain breaks at {broken}")
         newest = store.audit(limit=1)
@@ -105,8 +112,10 @@ def main(
     problems: list[str] = []
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
         for kind in ("sqlite", "postgresql"):
-            for mode in ("migrate", "publish", "activate"):
-                share = kills // 6 + (mode == "publish") * (kills // 2 - 3 * (kills // 6))
+            for mode in MODES:
+                of_each = kills // 2 // len(MODES)
+                rest = kills // 2 - len(MODES) * of_each
+                share = of_each + (mode == "publish") * rest
                 left = share
                 while left:
                     batch = 1 if mode == "migrate" else min(RENEW_AFTER, left)

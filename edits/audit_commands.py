@@ -1,34 +1,28 @@
 """`quickfix audit`: the record of who did what, and the proof that nobody changed it."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from edits.errors import QuickFixError, StoreUnavailable
-from edits.store import Anchor, RevisionStore
+from edits.errors import QuickFixError
+from edits.store import Anchor
+from edits.store_option import DEFAULT_STORE, Json, Store, open_existing
 from edits.terminal import rows_table, show
 
 __all__ = ["audit"]
 
 audit = typer.Typer(no_args_is_help=True, help="The audit log: list it, or prove it.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Store = Annotated[str, typer.Option(help="URL of the revision store.")]
-_STORE = "sqlite:///.quickfix/quickfix.db"
-
 
 @audit.command("list")
 def list_entries(
-    store: Store = _STORE,
+    store: Store = DEFAULT_STORE,
     limit: Annotated[int, typer.Option(min=1, help="So many entries at most.")] = 50,
     before: Annotated[int | None, typer.Option(min=1, help="Only entries before this one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Who did what, when, with what result; newest first."""
-    with _existing(store) as log:
+    with open_existing(store) as log:
         entries = [entry.document() for entry in log.audit(limit, before)]
     columns = ("id", "at", "actor", "role", "action", "target", "outcome")
     rows = [{name: entry[name] for name in columns} for entry in entries]
@@ -38,7 +32,7 @@ def list_entries(
 
 @audit.command()
 def verify(
-    store: Store = _STORE,
+    store: Store = DEFAULT_STORE,
     expect: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +47,7 @@ def verify(
         anchors = [Anchor.parse(text) for text in expect or ()]
     except ValueError as error:
         raise QuickFixError(str(error), param="expect") from None
-    with _existing(store) as log:
+    with open_existing(store) as log:
         verdict = log.verify_audit(anchors)
     broken = verdict.broken
     row: dict[str, object] = {"holds": broken is None, "entries": verdict.last.entry}
@@ -64,20 +58,3 @@ def verify(
         raise typer.Exit(1)
     if not as_json and verdict.last.entry:
         typer.echo(f"last entry: {verdict.last}")  # outside the table, which would cut the hash
-
-
-def _existing(url: str) -> RevisionStore:
-    """The store at `url`. Raises StoreUnavailable where opening it would make a new, empty one.
-
-    A mistyped name must not prove that an empty log holds.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return RevisionStore.open(url)  # says what is wrong with it
-    file = Path(parsed.database or "")
-    if parsed.get_backend_name() == "sqlite" and not file.is_file():
-        raise StoreUnavailable(
-            f"there is no store {str(file)!r}; name the store that is to be read"
-        )
-    return RevisionStore.open(url)

@@ -14,6 +14,7 @@ from edits.errors import QuickFixError
 from edits.evaluation.attacks.command import attack
 from edits.export.command import export
 from edits.graph_commands import onnx
+from edits.rollout_commands import rollout
 from edits.store_commands import activate, migrate, publish, rollback, status
 from edits.terminal import (
     console,
@@ -35,6 +36,7 @@ app.command()(attack)
 for _command in (publish, activate, rollback, status, migrate, keygen, compose, sign, verify):
     app.command()(_command)
 app.add_typer(audit, name="audit")
+app.add_typer(rollout, name="rollout")
 
 DEMO_MODEL = "models/demo"
 

@@ -34,6 +34,8 @@ QuickFixError
     ├── PolicyNotFound       the head has no policy with that name
     ├── EditConflict         same name, and the version does not allow the change
     ├── HeadMoved            the head is not the one the caller expected
+    ├── RolloutOpen          another revision is on trial, and the change is not urgent
+    ├── RolloutRefused       a rollout that cannot begin, or none to decide on
     ├── StoreUnavailable     the database cannot be opened or reached
     └── StoreCorrupt         stored bytes do not match their digest
 """
@@ -183,6 +185,14 @@ class HeadMoved(StoreError):
         super().__init__(message)
         self.expected = expected
         self.actual = actual
+
+
+class RolloutOpen(StoreError):
+    """A revision is on trial on some replicas; only an urgent change may overtake it."""
+
+
+class RolloutRefused(StoreError):
+    """A rollout that cannot begin, or none is there to decide on."""
 
 
 class StoreUnavailable(StoreError):

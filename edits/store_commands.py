@@ -8,16 +8,15 @@ import typer
 
 from edits.errors import ContentMismatch
 from edits.manifests import RevisionContent
-from edits.store import Revision, RevisionStore, SignedBy, standing
+from edits.rollout_commands import show_rollout
+from edits.store import Revision, RevisionStore, RolloutPlan, SignedBy, standing
+from edits.store_option import DEFAULT_STORE, Json, Store, open_store
 from edits.terminal import rows_table, show
 
-__all__ = ["DEFAULT_STORE", "LAGGING", "activate", "migrate", "publish", "rollback", "status"]
+__all__ = ["LAGGING", "activate", "migrate", "publish", "rollback", "status"]
 
 LAGGING = 3  # exit code: it is the head, but some replica may still answer with something older
-DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Store = Annotated[str, typer.Option(help="URL of the revision store.")]
 Author = Annotated[str, typer.Option(help="Who answers for the change.")]
 Wait = Annotated[
     float | None,
@@ -48,7 +47,7 @@ def publish(
     from edits.workbench import Workbench, find_manifest
 
     concept_edit = find_manifest(manifest)
-    with _open(store) as log:
+    with open_store(store) as log:
         head = log.head()
         bench = Workbench.open(model)
         before = head.content if head else RevisionContent()
@@ -75,7 +74,7 @@ def _publish_signed(
             f"{envelope_file.name} signs {statement.content}, and {file.name} is {digest}; "
             "give the envelope of this set"
         )
-    with _open(store) as log:
+    with open_store(store) as log:
         revision = log.publish(
             content,
             author=author,
@@ -91,10 +90,24 @@ def activate(
     store: Store = DEFAULT_STORE,
     wait: Wait = None,
     urgent: Urgent = False,
+    canary: Annotated[
+        float | None,
+        typer.Option(help="Try it on this share of the replicas first, as 0.1; see `rollout`."),
+    ] = None,
+    soak: Annotated[float, typer.Option(help="Seconds that canaries run it.")] = 300.0,
+    author: Author = "cli",
     as_json: Json = False,
 ) -> None:
     """Make a published revision the head; every replica follows."""
-    with _open(store) as log:
+    if canary is not None and (urgent or wait is not None):
+        message = "goes to some replicas first: leave out --urgent and --wait"
+        raise typer.BadParameter(message, param_hint="--canary")
+    with open_store(store) as log:
+        head = log.head_number()
+        if canary is not None and head is not None:  # before the first head there is none to keep
+            plan = RolloutPlan(canary, soak)
+            show_rollout(log.rollouts.begin(number, plan, author=author, base=head), as_json)
+            return
         revision = log.activate(number, urgent=urgent)
         _show_head(log, revision, wait, as_json)
 
@@ -109,7 +122,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Publish a new revision with the content of an old one, and make it the head."""
-    with _open(store) as log:
+    with open_store(store) as log:
         reason = reason or f"roll back to {to}"
         revision = log.rollback(to, author=author, reason=reason, urgent=urgent)
         _show_head(log, revision, wait, as_json)
@@ -117,12 +130,14 @@ def rollback(
 
 def status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """The head, its edits, and what every replica runs."""
-    with _open(store) as log:
+    with open_store(store) as log:
         head, replicas, now = log.head(), log.replicas(), log.now()
+        rollout = log.pointer().rollout
     document: dict[str, Any] = {
         "head": head.number if head else None,
         "digest": head.digest if head else None,
         "edits": [f"{e.name}@{e.version}" for e in head.content.edits] if head else [],
+        "rollout": None if rollout is None else rollout.document(),
         "replicas": [
             {
                 "id": r.id,
@@ -155,7 +170,7 @@ def migrate(
 ) -> None:
     """Create or upgrade the store's schema, as the owner of its tables; repeating it is safe."""
     url = store if store_file is None else store_file.read_text(encoding="utf-8").strip()
-    with _open(url) as log:
+    with open_store(url) as log:
         if grant is not None:
             log.grant(grant)
         document = {"schema": log.schema_version(), "granted_to": grant}
@@ -177,9 +192,3 @@ def _show_head(log: RevisionStore, revision: Revision, wait: float | None, as_js
     show(document, as_json, *tables)
     if fence is not None and not fence.closed:
         raise typer.Exit(LAGGING)
-
-
-def _open(url: str) -> RevisionStore:
-    if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
-        Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
-    return RevisionStore.open(url)

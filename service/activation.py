@@ -2,6 +2,7 @@
 
 One thread activates (service/reconcile.py); requests only ever begin a run. Whatever fails, the
 last good revision stays, and the reason is kept for the status route, the store and the metrics.
+As a canary a replica runs the revision on trial in the place of the head.
 A replica that has never activated is not ready: a removed concept must not come back.
 """
 
@@ -13,13 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from edits.errors import HeadMoved, QuickFixError, TrustError
+from edits.errors import HeadMoved, QuickFixError, StoreUnavailable, TrustError
 from edits.manifests import RevisionContent
 from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
 from service.acknowledgement import Acknowledgement
 from service.errors import ActivationFailed, describe
 from service.gauges import show_active
+from service.rollout import RolloutDriver
 from service.runs import Runs
 from service.snapshot import ActiveSnapshot, SnapshotBuilder
 from service.trust import SetTrust, SignedSet
@@ -40,6 +42,7 @@ class ActivationState:
     rejected_digest: str | None = None  # of the set that `last_error` is about
     head_read_at: datetime | None = None  # last time the store answered
     on_head_at: float | None = None  # time.monotonic() when this replica last was on the head
+    canary: bool = False  # what is wanted is on trial, and not the head
 
 
 class Activator:
@@ -87,6 +90,7 @@ class Activator:
             ),
         )
         self._acknowledgement = Acknowledgement(store)
+        self.rollouts = RolloutDriver(store, replica)
         self._changed = threading.Condition()
         self.runs = Runs()
         self.runs.usable = lambda: not self.stale
@@ -122,13 +126,15 @@ class Activator:
         """Bring this replica to the head, once. Keeps the last good revision on any failure."""
         wanted = self._state.wanted
         self._reading = None
+        rollout = None
         try:
             pointer = self._head()
+            rollout = pointer.rollout
             metrics.STORE_READ_AT.set(self._clock().timestamp())
-            wanted = pointer.number
+            wanted = pointer.wanted(self._identity.id)
             if wanted is not None:
                 metrics.WANTED_REVISION.set(wanted)
-                self._follow(wanted, pointer.restart_below)
+                self._follow(pointer, wanted)
             else:
                 self._settle(
                     ActivationState(
@@ -139,7 +145,11 @@ class Activator:
                 )
         except (QuickFixError, OSError, RuntimeError) as error:
             self._failed(error, wanted)
+            if isinstance(error, StoreUnavailable):
+                self.rollouts.store_was_away()
         self._acknowledgement.keep(self._report())
+        if rollout is not None:
+            self.rollouts.settle()
 
     def stop(self) -> None:
         """Tell the fleet that this replica serves no more; nothing of it runs when this is called.
@@ -169,14 +179,16 @@ class Activator:
                     return None
                 self._changed.wait(left)
 
-    def _follow(self, number: int, restart_below: int) -> None:
+    def _follow(self, pointer: HeadPointer, number: int) -> None:
         """Activate revision `number`, and switch requests over to it."""
         serving = self.runs.current is not None
         while True:
             read_at = self._clock(), time.monotonic()
             active = self._state.active
             if active is None or active.revision != number:
-                active = self._activated(number)
+                active = self._activated(number, on_trial=number != pointer.number)
+            elif self._state.canary and number == pointer.number and self._signed is not None:
+                self._remember(self._signed)  # it was on trial until now
             if serving:
                 break
             # Nobody waits for a replica that does not serve. Before it begins it says so and then
@@ -190,12 +202,17 @@ class Activator:
                 )
             )
             again = self._store.pointer()
-            if again.number is None or again.number == number:
+            wanted = again.wanted(self._identity.id)
+            if wanted is None or wanted == number:
                 break
-            number, restart_below = again.number, again.restart_below
-        self.runs.switch(active, restart_below)
+            pointer, number = again, wanted
+        self.runs.switch(active, pointer.restart_below)
+        canary = pointer.on_trial(self._identity.id)
+        metrics.CANARY.set(canary)
         metrics.HEAD_READ_AT.set(read_at[0].timestamp())
-        reached = ActivationState(active, number, head_read_at=read_at[0], on_head_at=read_at[1])
+        reached = ActivationState(
+            active, number, head_read_at=read_at[0], on_head_at=read_at[1], canary=canary
+        )
         try:
             if self._trust is not None and self._signed is not None:
                 held = self._signed  # keys are taken out and signatures expire while it runs
@@ -218,7 +235,12 @@ class Activator:
             )
         return self._store.pointer()
 
-    def _activated(self, number: int) -> ActiveSnapshot:
+    def _remember(self, signed: SignedSet) -> None:
+        """From now on no older set may run here."""
+        if self._trust is not None:
+            self._trust.remember(signed)
+
+    def _activated(self, number: int, *, on_trial: bool) -> ActiveSnapshot:
         started = time.perf_counter()
         revision = self._store.revision(number)
         self._reading = revision.digest
@@ -227,8 +249,9 @@ class Activator:
             envelope = self._store.envelope(number)
             signed = self._trust.verify(revision.digest, envelope, now=self._clock())
         built = self._builder.build(revision.content)
-        if self._trust is not None and signed is not None:
-            self._trust.remember(signed)  # before any request runs under it
+        if signed is not None and not on_trial:
+            # Before any request runs under it. From one on trial a canary must be able to go back.
+            self._remember(signed)
         self._signed = signed
         seconds = time.perf_counter() - started
         metrics.ACTIVATION_SECONDS.observe(seconds)
@@ -271,6 +294,7 @@ class Activator:
 
     def _report(self) -> ReplicaReport:
         state = self._state
+        tally = self.runs.tally
         return replace(
             self._identity,
             active_revision=None if state.active is None else state.active.revision,
@@ -280,4 +304,6 @@ class Activator:
             last_error_at=state.last_error_at,
             rejected_digest=state.rejected_digest,
             oldest_running=self.runs.oldest(),
+            drawn=tally.drawn if state.canary else None,
+            failed=tally.failed if state.canary else None,
         )

@@ -154,6 +154,8 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     library.PolicyNotFound: (404, "policy_not_found"),
     library.EditConflict: (409, "edit_conflict"),
     library.HeadMoved: (409, "head_moved"),
+    library.RolloutOpen: (409, "rollout_open"),
+    library.RolloutRefused: (409, "rollout_refused"),
     library.StoreUnavailable: (503, "store_unavailable"),
     library.StoreCorrupt: (503, "store_corrupt"),
     library.StoreError: (503, "store_error"),

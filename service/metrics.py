@@ -18,6 +18,7 @@ __all__ = [
     "AUDIT_FAILURES",
     "BATCH_SIZE",
     "BATCH_SPLITS",
+    "CANARY",
     "CANCELLED",
     "DECODE_SECONDS",
     "DIRECTORY_SYNCS",
@@ -36,6 +37,7 @@ __all__ = [
     "REQUESTS",
     "REQUEST_SECONDS",
     "RESTARTS",
+    "ROLLOUTS",
     "RUNNING",
     "SAFETY_CHECKED",
     "SAFETY_FLAGGED",
@@ -96,7 +98,9 @@ ACTIVE_REVISION = Gauge(
     "quickfix_active_revision", "Revision that requests run under.", multiprocess_mode="livemin"
 )
 WANTED_REVISION = Gauge(
-    "quickfix_wanted_revision", "Head last read from the store.", multiprocess_mode="livemax"
+    "quickfix_wanted_revision",
+    "Revision that this replica is to run: the head, or as a canary the one on trial.",
+    multiprocess_mode="livemax",
 )
 ACTIVE_SET_NUMBER = Gauge(
     "quickfix_active_set_number",
@@ -128,6 +132,14 @@ SET_EXPIRES_AT = Gauge(
     "quickfix_set_expiry_timestamp_seconds",
     "When the signatures of the set that runs expire, in seconds since 1970; 0: not signed.",
     multiprocess_mode="livemin",
+)
+CANARY = Gauge(
+    "quickfix_canary",
+    "Whether this replica runs a revision on trial, and not the head.",
+    multiprocess_mode="livemax",
+)
+ROLLOUTS = Counter(
+    "quickfix_rollouts", "Rollouts that this replica has ended, by result.", ["result"]
 )
 RESTARTS = Counter(
     "quickfix_restarts", "Running requests that started over under an urgent revision."
@@ -186,5 +198,7 @@ for _result in ("ok", "failed"):
     ACTIVATIONS.labels(_result)
     EDITS.labels(_result)
     DIRECTORY_SYNCS.labels(_result)
+for _result in ("promoted", "halted"):
+    ROLLOUTS.labels(_result)
 for _result in ("finished", "failed", "cancelled", "interrupted"):
     TRACES.labels(_result)

@@ -8,58 +8,24 @@ import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 
-from edits.errors import HeadMoved
+from edits.errors import HeadMoved, RolloutRefused
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Admission, Gatekeeper
-from edits.store import Fence, Revision, RevisionStore, SignedBy
+from edits.store import Fence, Revision, RevisionStore, Rollout, SignedBy
 from service.activation import Activator
+from service.delivery import Delivery, Published
 from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
 from service.own_thread import in_own_thread
 from service.reconcile import Reconciler
 from service.snapshot import BuiltContent, SnapshotBuilder
 from service.trust import SetTrust
 
-__all__ = ["Delivery", "Published", "Publisher"]
+__all__ = ["Publisher"]
 
 _ATTEMPTS = 5
 _OWN_SECONDS = 10.0  # how long this replica is waited for where nobody asked for a fence
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How a new head reaches the fleet.
-
-    With `fence_seconds` the answer waits until nothing older runs on any replica; without, until
-    this replica runs it. Urgent: requests that run under an older revision start over.
-    """
-
-    fence_seconds: float | None = None
-    urgent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A revision that is the head, and how it came about."""
-
-    revision: Revision
-    built: BuiltContent
-    gate: GateReport | None  # None: nothing was added
-    fence: Fence | None  # None: only this replica was waited for
-    activation_seconds: float  # from the call of the store to the reference assignment
-
-    @property
-    def late(self) -> bool:
-        """It is the head, and some replica may still answer with something older."""
-        return self.fence is not None and not self.fence.closed
-
-    @property
-    def fence_document(self) -> dict[str, Any] | None:
-        """The fence as an answer shows it: who is in the way; the caller may ask again."""
-        return None if self.fence is None else self.fence.document()
 
 
 class Publisher:
@@ -155,8 +121,13 @@ class Publisher:
         )
 
     def roll_back(self, to: int, *, author: str, reason: str, delivery: Delivery) -> Published:
-        """Publish the content of `to` anew. Raises RevisionNotFound, else as `add`."""
+        """Publish the content of `to` anew. Raises RevisionNotFound, else as `add`.
+
+        It goes to all replicas, whatever plan there is: RolloutRefused.
+        """
         self._require_store_mode()
+        if delivery.plan is not None:
+            raise RolloutRefused("a roll back goes to all replicas at once", param="canary")
         built = self._builder.build(self._store.revision(to).content)
         started = time.perf_counter()
         revision = self._store.rollback(
@@ -166,6 +137,22 @@ class Publisher:
             urgent=delivery.urgent,
         )
         return self._follow(revision, built, None, started, delivery)
+
+    def promote(self, *, reason: str, seconds: float | None) -> tuple[Rollout, Fence | None]:
+        """Make the revision on trial the head now; with `seconds` wait so long for the fence.
+
+        Raises RolloutRefused, StoreError.
+        """
+        rollout = self._store.rollouts.promote(reason)
+        self._reconciler.wake()
+        fence = None if seconds is None else self._store.fence(rollout.revision, seconds)
+        return rollout, fence
+
+    def halt(self, *, reason: str) -> Rollout:
+        """Take the revision on trial back. Raises RolloutRefused, StoreError."""
+        rollout = self._store.rollouts.halt(reason)
+        self._reconciler.wake()
+        return rollout
 
     def publish_signed(
         self,
@@ -198,18 +185,17 @@ class Publisher:
                 stored = self._store.envelope(head.number)
                 trust.require_after_head(signed, head.digest, stored, now=now)
             built = self._builder.build(content)
-            started = time.perf_counter()
             statement = signed.verified.statement
             seen = None if head is None else head.number
-            revision = self._store.publish_and_activate(
-                content,
+            return self._deliver(
+                built,
+                None,
+                delivery,
                 author=author,
                 reason=reason or f"signed set, sequence {statement.sequence}",
-                expected_head=seen if expected_head is None else expected_head,
-                urgent=delivery.urgent,
+                base=seen if expected_head is None else expected_head,
                 signed=SignedBy(envelope, statement.expires),
             )
-            return self._follow(revision, built, None, started, delivery)
 
         return _until_it_wins(once, again=expected_head is None)
 
@@ -228,20 +214,51 @@ class Publisher:
             head = self._head()
             content, gate = change(head.content)
             built = self._builder.build(self._bound(content))
-            started = time.perf_counter()
-            revision = self._store.publish_and_activate(
-                built.content,
+            return self._deliver(
+                built,
+                gate,
+                delivery,
                 author=author,
                 reason=reason,
-                expected_head=head.number if expected_head is None else expected_head,
-                urgent=delivery.urgent,
+                base=head.number if expected_head is None else expected_head,
             )
-            return self._follow(revision, built, gate, started, delivery)
 
         return _until_it_wins(once, again=expected_head is None)
 
     def _admit(self, content: RevisionContent, edit: ConceptEdit) -> Admission:
         return in_own_thread(lambda: self._gatekeeper.admit(content, edit))
+
+    def _deliver(
+        self,
+        built: BuiltContent,
+        gate: GateReport | None,
+        delivery: Delivery,
+        *,
+        author: str,
+        reason: str,
+        base: int | None,
+        signed: SignedBy | None = None,
+    ) -> Published:
+        """Publish what was built on the head `base`, and make it the head or put it on trial."""
+        started = time.perf_counter()
+        if delivery.plan is None or base is None:  # nothing runs yet: there is nobody to spare
+            revision = self._store.publish_and_activate(
+                built.content,
+                author=author,
+                reason=reason,
+                expected_head=base,
+                urgent=delivery.urgent,
+                signed=signed,
+            )
+            return self._follow(revision, built, gate, started, delivery)
+        revision = self._store.publish(
+            built.content, author=author, reason=reason, expected_head=base, signed=signed
+        )
+        rollout = self._store.rollouts.begin(
+            revision.number, delivery.plan, author=author, base=base
+        )
+        self._reconciler.wake()
+        return Published(revision, built, gate, None, 0.0, rollout)
 
     def _follow(
         self,

@@ -7,10 +7,20 @@ gets the new one. Without that a fence could close while an old request is just 
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from service.snapshot import ActiveSnapshot
 
-__all__ = ["Run", "Runs"]
+__all__ = ["Outcome", "Run", "Runs", "Tally"]
+
+Outcome = Literal["drawn", "failed"]
+
+
+class Tally(NamedTuple):
+    """Requests of one revision that were answered with images, and that the model failed."""
+
+    drawn: int = 0
+    failed: int = 0
 
 
 class Run:
@@ -19,6 +29,7 @@ class Run:
     def __init__(self, snapshot: ActiveSnapshot, runs: "Runs") -> None:
         self.snapshot = snapshot
         self.ended = False  # Runs sets it, under its lock
+        self.outcome: Outcome | None = None  # set before it ends; None: nobody waited for it
         self._runs = runs
 
     @property
@@ -39,6 +50,7 @@ class Runs:
         self._current: ActiveSnapshot | None = None
         self._counts: defaultdict[int, int] = defaultdict(int)
         self._restart_below = 0
+        self._tally = Tally()
         self.usable: Callable[[], bool] = lambda: True  # whether new requests may begin at all
         self.on_drained: Callable[[], None] = lambda: None  # the last of an old revision ended
 
@@ -48,6 +60,11 @@ class Runs:
         return self._current if self.usable() else None
 
     @property
+    def tally(self) -> Tally:
+        """How requests under the current snapshot ended, since it became the current one."""
+        return self._tally
+
+    @property
     def restart_below(self) -> int:
         """Runs of lower revisions are to start over."""
         return self._restart_below
@@ -55,6 +72,8 @@ class Runs:
     def switch(self, snapshot: ActiveSnapshot | None, restart_below: int = 0) -> None:
         """From now on new requests get `snapshot`, and older ones may have to start over."""
         with self._lock:
+            if snapshot is not self._current:
+                self._tally = Tally()
             self._current = snapshot
             self._restart_below = max(restart_below, self._restart_below)
 
@@ -76,10 +95,16 @@ class Runs:
                 return
             run.ended = True
             self._counts[revision] -= 1
+            current = self._current
+            if run.outcome is not None and run.snapshot is current:
+                drawn, failed = self._tally
+                self._tally = Tally(
+                    drawn + (run.outcome == "drawn"), failed + (run.outcome == "failed")
+                )
             drained = not self._counts[revision]
             if drained:
                 del self._counts[revision]
-            old = self._current is not None and revision < self._current.revision
+            old = current is not None and revision < current.revision
         if drained and old:
             self.on_drained()
 

@@ -1,7 +1,8 @@
 """The revision store: revision log, head, replicas and audit chain in one SQL schema."""
 
-from edits.store.fleet import HEARTBEAT_SECONDS, Fence, Laggard, standing
+from edits.store.fleet import HEARTBEAT_SECONDS, SILENT_SECONDS, Fence, Laggard, standing
 from edits.store.records import (
+    MAX_SOAK_SECONDS,
     Anchor,
     AuditEntry,
     AuditEvent,
@@ -11,6 +12,8 @@ from edits.store.records import (
     ReplicaReport,
     Revision,
     RevisionRecord,
+    Rollout,
+    RolloutPlan,
     SignedBy,
 )
 from edits.store.store import ANY_HEAD, ExpectedHead, RevisionStore
@@ -19,6 +22,8 @@ from edits.store.watch import HeadWatch
 __all__ = [
     "ANY_HEAD",
     "HEARTBEAT_SECONDS",
+    "MAX_SOAK_SECONDS",
+    "SILENT_SECONDS",
     "Anchor",
     "AuditEntry",
     "AuditEvent",
@@ -33,6 +38,8 @@ __all__ = [
     "Revision",
     "RevisionRecord",
     "RevisionStore",
+    "Rollout",
+    "RolloutPlan",
     "SignedBy",
     "standing",
 ]

@@ -13,10 +13,19 @@ from typing import Any, Literal
 
 from edits.store.records import ReplicaReport
 
-__all__ = ["HEARTBEAT_SECONDS", "Fence", "Laggard", "Standing", "laggards", "standing", "wait"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "SILENT_SECONDS",
+    "Fence",
+    "Laggard",
+    "Standing",
+    "laggards",
+    "standing",
+    "wait",
+]
 
 HEARTBEAT_SECONDS = 3.0
-_MISSED_HEARTBEATS = 4  # a replica that missed so many counts as silent
+SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # a replica that missed so many counts as silent
 _DEAD_SECONDS = 900.0  # silent for so long without a lease: taken for dead
 _PAUSE_SECONDS = 0.02  # between two looks at the reports while a fence waits
 
@@ -75,7 +84,7 @@ def standing(report: ReplicaReport, now: datetime) -> Standing:
     if report.stopped_at is not None:
         return "gone"
     silent = (now - (report.heartbeat_at or report.started_at)).total_seconds()
-    if silent <= _MISSED_HEARTBEATS * HEARTBEAT_SECONDS:
+    if silent <= SILENT_SECONDS:
         return "live"
     lease = _DEAD_SECONDS if report.lease_seconds is None else report.lease_seconds
     return "silent" if silent <= lease else "gone"

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, Self
 
+from edits.errors import RolloutRefused
 from edits.manifests import RevisionContent
+
+MAX_SOAK_SECONDS = 7 * 86400.0
 
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):(sha256:[0-9a-f]{64})")
 
@@ -42,14 +45,82 @@ class SignedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """How a rollout begins: on which share of the live replicas, between 0 and 1, for how long.
+
+    Raises RolloutRefused for what is neither a part of a fleet nor a time.
+    """
+
+    share: float
+    soak_seconds: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise RolloutRefused(
+                f"the share of canaries is {self.share:g}; give a number between 0 and 1, "
+                "without it the revision goes to all replicas",
+                param="canary",
+            )
+        if not 0 <= self.soak_seconds <= MAX_SOAK_SECONDS:
+            raise RolloutRefused(
+                f"a soak of {self.soak_seconds:g} s; give 0 to {MAX_SOAK_SECONDS:g}", param="soak"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A revision on trial: its canaries run it, all others run the head, `base` when it began."""
+
+    id: int
+    revision: int
+    digest: str
+    base: int
+    plan: RolloutPlan
+    canaries: tuple[str, ...]  # replica ids, chosen once
+    author: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    outcome: Literal["promoted", "halted", "superseded"] | None = None
+    detail: str | None = None
+
+    def document(self) -> dict[str, object]:
+        """The rollout as plain values."""
+        return {
+            "revision": self.revision,
+            "digest": self.digest,
+            "base": self.base,
+            "share": self.plan.share,
+            "soak_seconds": self.plan.soak_seconds,
+            "canaries": list(self.canaries),
+            "author": self.author,
+            "began_at": self.began_at.isoformat(),
+            "ended_at": None if self.ended_at is None else self.ended_at.isoformat(),
+            "outcome": self.outcome,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class HeadPointer:
     """The head without its content: the cheap answer to poll for.
 
-    Requests that run under a revision below `restart_below` are to start over.
+    Requests that run under a revision below `restart_below` are to start over. `rollout` is the
+    rollout that is going on.
     """
 
     number: int | None
     restart_below: int = 0
+    rollout: Rollout | None = None
+
+    def on_trial(self, replica: str) -> bool:
+        """Whether that replica is a canary of the rollout."""
+        return self.rollout is not None and replica in self.rollout.canaries
+
+    def wanted(self, replica: str) -> int | None:
+        """The revision that a replica must run: the head, or as a canary the one on trial."""
+        if self.rollout is not None and self.on_trial(replica):
+            return self.rollout.revision
+        return self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +129,8 @@ class ReplicaReport:
 
     `oldest_running` is the lowest revision that a request still runs under, where that is below
     the active one. `lease_seconds`: without the store it serves no longer than this.
-    `rejected_digest` is that of the set which `last_error` is about.
+    `rejected_digest` is that of the set which `last_error` is about. `drawn` and `failed` are what
+    a canary counts under the revision on trial: images, and requests that the model failed.
     """
 
     id: str
@@ -74,6 +146,8 @@ class ReplicaReport:
     lease_seconds: float | None = None
     rejected_digest: str | None = None
     stopped_at: datetime | None = None
+    drawn: int | None = None
+    failed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

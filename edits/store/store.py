@@ -1,6 +1,7 @@
 """The revision store: the log that all replicas follow, and the record of who changed it."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Literal, Self
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from edits.errors import HeadMoved
 from edits.manifests import RevisionContent, digest
-from edits.store import audit, fleet, log, replicas
+from edits.store import audit, fleet, log, replicas, rollouts
 from edits.store.database import Database
 from edits.store.migrate import migrate, schema_version
 from edits.store.records import (
@@ -23,6 +24,7 @@ from edits.store.records import (
     RevisionRecord,
     SignedBy,
 )
+from edits.store.rollouts import Rollouts
 from edits.store.watch import HeadWatch
 
 
@@ -50,6 +52,7 @@ class RevisionStore:
     def __init__(self, database: Database, clock: Callable[[], datetime] | None) -> None:
         self._database = database
         self._clock = clock
+        self.rollouts = Rollouts(database, self._now)
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], datetime] | None = None) -> Self:
@@ -140,13 +143,14 @@ class RevisionStore:
         """Move the head forward to `number`; nothing happens when it is there already.
 
         Urgent: requests that run under an older revision start over under this one.
-        Raises RevisionNotFound, and HeadMoved when the head is not the expected one or is newer.
+        Raises RevisionNotFound, HeadMoved when the head is not the expected one or is newer, and
+        like every move of the head RolloutOpen while another revision is on trial, unless urgent.
         """
         with self._database.write() as connection:
             current = log.locked_head(connection)
             if current != number:
                 _check(expected_head, current)
-            log.move_head(connection, number, urgent=urgent)
+            self._move_head(connection, number, urgent=urgent)
             return log.revision(connection, number)
 
     def rollback(
@@ -190,8 +194,12 @@ class RevisionStore:
                 )
                 replicas.forget(connection, before=now - _FORGOTTEN)
             if activate:
-                log.move_head(connection, number, urgent=urgent)
+                self._move_head(connection, number, urgent=urgent)
             return log.revision(connection, number)
+
+    def _move_head(self, connection: Connection, number: int, *, urgent: bool) -> None:
+        rollouts.make_way(connection, number, now=self._now, urgent=urgent)
+        log.move_head(connection, number, urgent=urgent)
 
     def head(self) -> Revision | None:
         """The revision that all replicas must run; None before the first. Raises StoreCorrupt."""
@@ -200,9 +208,11 @@ class RevisionStore:
             return None if number is None else log.revision(connection, number)
 
     def pointer(self) -> HeadPointer:
-        """The head's number, and what is urgent about it: the cheap question to poll with."""
+        """The head's number, what is urgent about it, and the revision on trial beside it: the
+        cheap question to poll with.
+        """
         with self._database.read() as connection:
-            return log.pointer(connection)
+            return replace(log.pointer(connection), rollout=rollouts.open_rollout(connection))
 
     def head_number(self) -> int | None:
         """The head's number alone."""

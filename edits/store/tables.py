@@ -1,7 +1,8 @@
 """The one SQL schema, for SQLite and PostgreSQL alike.
 
 `revisions`, `envelopes` and `audit` only ever grow; `head` and `audit_tip` hold one row each and
-point at the newest entry that counts. The migrations create all of this; a test keeps both equal.
+point at the newest entry that counts; a row of `rollouts` changes once, when it ends. The
+migrations create all of this; a test keeps both equal.
 """
 
 from datetime import UTC, datetime
@@ -103,6 +104,25 @@ replicas = Table(
     Column("lease_seconds", Float),  # it serves no longer than this without the store
     Column("rejected_digest", String(DIGEST_LENGTH)),  # of the set that it cannot run
     Column("stopped_at", UtcDateTime),
+    # Of a canary: images under the revision on trial, and requests for one that the model failed.
+    Column("drawn", Integer),
+    Column("failed", Integer),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", Integer, ForeignKey("revisions.number"), nullable=False),
+    Column("base", Integer, ForeignKey("revisions.number"), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("soak_seconds", Float, nullable=False),
+    Column("canaries", Text, nullable=False),  # a JSON array of replica ids
+    Column("author", Text, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("detail", Text),
 )
 
 artefacts = Table(

@@ -23,8 +23,8 @@ from service.api.context import (
 )
 from service.api.schemas import DryRunAnswer, EditAnswer, RollbackBody, SignedSetBody, edit_report
 from service.api.status import status_document
+from service.delivery import Published
 from service.errors import NotReady, RequestInvalid
-from service.publishing import Published
 
 __all__ = ["router"]
 
@@ -51,7 +51,10 @@ _ROLLBACK_BODY = {
         "content": {"application/json": {"schema": RollbackBody.model_json_schema()}},
     }
 }
-_LATE = {"model": EditAnswer, "description": "Published; somewhere an older revision still runs"}
+_LATE = {
+    "model": EditAnswer,
+    "description": "Published; on trial, or an older one still runs",
+}
 _ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": EditAnswer}, 202: _LATE}
 _NEW_ANSWERS: dict[int | str, dict[str, Any]] = {201: {"model": EditAnswer}, 202: _LATE}
 
@@ -233,6 +236,7 @@ def _answer(
         report=report,
         activation_ms=round(published.activation_seconds * 1000, 3),
         fence=published.fence_document,
+        rollout=published.rollout_document,
     )
     return JSONResponse(answer.model_dump(exclude_none=True), 202 if published.late else status)
 

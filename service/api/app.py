@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from edits.errors import QuickFixError
-from service.api import admin, policies, public, traces
+from service.api import admin, policies, public, rollouts, traces
 from service.api.answers import http_problem, problem_answer
 from service.api.document import Api
 from service.api.edge import Edge
@@ -29,6 +29,7 @@ def create_api() -> tuple[FastAPI, ASGIApp]:
     api.include_router(public.router)
     api.include_router(admin.router)
     api.include_router(policies.router)
+    api.include_router(rollouts.router)
     api.include_router(traces.router)
     api.add_api_route("/", _to_docs, include_in_schema=False)
     api.add_exception_handler(RequestValidationError, _invalid_body)

@@ -5,16 +5,18 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ValidationError
 
+from edits.store import MAX_SOAK_SECONDS, RolloutPlan
 from service.api.api_keys import ApiKey
 from service.api.auth import Principal, authenticate
 from service.api.json_text import read_json
+from service.delivery import Delivery
 from service.errors import RequestInvalid
-from service.publishing import Delivery
 from service.runtime import Runtime
 
 __all__ = [
     "Before",
     "ExpectedHead",
+    "FenceSeconds",
     "HowDelivered",
     "Key",
     "Operator",
@@ -25,6 +27,7 @@ __all__ = [
     "runtime_of",
 ]
 
+SOAK_SECONDS = 300.0  # of a rollout, where nothing else is asked
 MAX_NUMBER = 2**63 - 1  # a larger one is no number of a database
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -78,11 +81,25 @@ def _api_key(request: Request) -> ApiKey | None:
     return key
 
 
+FenceSeconds = Annotated[float | None, Query(ge=0, le=300, allow_inf_nan=False)]
+
+
 def _delivery(
-    wait: Annotated[float | None, Query(ge=0, le=300, allow_inf_nan=False)] = None,
+    wait: FenceSeconds = None,
     urgency: Annotated[Literal["normal", "immediate"], Query()] = "normal",
+    canary: Annotated[float | None, Query(gt=0, lt=1, allow_inf_nan=False)] = None,
+    soak: Annotated[float, Query(ge=0, le=MAX_SOAK_SECONDS, allow_inf_nan=False)] = SOAK_SECONDS,
 ) -> Delivery:
-    return Delivery(fence_seconds=wait, urgent=urgency == "immediate")
+    urgent = urgency == "immediate"
+    if canary is None:
+        return Delivery(fence_seconds=wait, urgent=urgent)
+    if urgent or wait is not None:
+        raise RequestInvalid(
+            "canary tries a revision on some replicas first; urgency=immediate and wait ask for "
+            "all of them at once: leave out the one or the other",
+            param="canary",
+        )
+    return Delivery(plan=RolloutPlan(canary, soak))
 
 
 Running = Annotated[Runtime, Depends(runtime_of)]

@@ -15,8 +15,8 @@ from service.api.context import (
     json_body,
 )
 from service.api.schemas import PolicyAnswer, PolicyBody
+from service.delivery import Published
 from service.errors import NotReady
-from service.publishing import Published
 
 __all__ = ["router"]
 
@@ -32,7 +32,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": PolicyAnswer},
     202: {
         "model": PolicyAnswer,
-        "description": "Published; somewhere an older revision still runs",
+        "description": "Published; on trial, or an older one still runs",
     },
 }
 
@@ -106,5 +106,6 @@ def _answer(request: Request, published: Published, name: str) -> Response:
         policies={policy: list(edits) for policy, edits in policies.items()},
         activation_ms=round(published.activation_seconds * 1000, 3),
         fence=published.fence_document,
+        rollout=published.rollout_document,
     )
     return JSONResponse(answer.model_dump(exclude_none=True), 202 if published.late else 200)

@@ -155,6 +155,12 @@ class RollbackBody(_Strict):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+class ReasonBody(_Strict):
+    """Body of `POST /admin/rollout/halt` and `/promote`."""
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
 class PolicyBody(_Strict):
     """Body of `PUT /admin/policies`. Types only: what a policy may say is the revision's rule."""
 
@@ -172,6 +178,7 @@ class PolicyAnswer(_Strict):
     policies: dict[str, list[str]]
     activation_ms: float
     fence: dict[str, Any] | None = None
+    rollout: dict[str, Any] | None = None
 
 
 Word = Annotated[str, Field(max_length=200)]
@@ -233,6 +240,7 @@ class EditAnswer(_Strict):
     report: dict[str, Any] | None = None
     activation_ms: float
     fence: dict[str, Any] | None = None
+    rollout: dict[str, Any] | None = None
 
 
 def edit_report(name: str, built: BuiltContent, gate: GateReport | None) -> dict[str, Any]:

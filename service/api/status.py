@@ -16,6 +16,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
     now = datetime.now(UTC)
     document: dict[str, Any] = {
         "head": None,
+        "rollout": None,
         "replica": _this_replica(runtime, now),
         "replicas": [],
         "directory": _directory(runtime),
@@ -24,6 +25,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
     }
     try:
         head = runtime.store.head()
+        rollout = runtime.store.pointer().rollout
         reports, heard_until = runtime.store.replicas(), runtime.store.now()
     except StoreError as error:
         document["store_error"] = describe(error).message
@@ -37,6 +39,7 @@ def status_document(runtime: Runtime) -> dict[str, Any]:
             "reason": head.reason,
             "created_at": _time(head.created_at),
         }
+    document["rollout"] = None if rollout is None else rollout.document()
     document["replicas"] = [_replica(report, number, heard_until) for report in reports]
     return document
 
@@ -56,6 +59,7 @@ def _this_replica(runtime: Runtime, now: datetime) -> dict[str, Any]:
             None if state.head_read_at is None else (now - state.head_read_at).total_seconds()
         ),
         "stale": runtime.activator.stale,
+        "canary": state.canary,
         "last_error": state.last_error,
         "last_error_at": _time(state.last_error_at),
         "rejected_digest": state.rejected_digest,

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from service import metrics
 from service.errors import Cancelled, DeadlineExceeded, GenerationFailed, NotReady
 from service.generation.request import Generated, GenerationRequest
-from service.runs import Run
+from service.runs import Outcome, Run
 
 __all__ = ["Began", "CancelCause", "Event", "Job", "Previewed", "Stepped"]
 
@@ -118,14 +118,21 @@ class Job:
     def settle(self, outcome: Generated | Exception) -> None:
         """The engine is done with it: give it its answer, or the error in its place."""
         if isinstance(outcome, Generated):
+            self._note("drawn")
             self.future.set_result(outcome)
         else:
+            if isinstance(outcome, RuntimeError | GenerationFailed):
+                self._note("failed")
             if self._cause is not None:
                 metrics.CANCELLED.labels(self._cause).inc()
             self._released = True  # there is nothing to send
             self.future.set_exception(_failure(outcome))
         if self._released:
             self._end_run()
+
+    def _note(self, outcome: Outcome) -> None:
+        if self._run is not None:
+            self._run.outcome = outcome
 
     def _end_run(self) -> None:
         if self._run is not None:

@@ -17,7 +17,7 @@ from edits.store import AuditEvent, ReplicaReport, RevisionStore
 
 from ..postgres import postgres
 
-NEWEST = "0002"
+NEWEST = "0003"
 BY = {"author": "ana", "reason": "test"}
 
 

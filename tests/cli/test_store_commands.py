@@ -119,3 +119,26 @@ def test_an_envelope_of_another_set_is_refused_before_it_is_published(url, signe
     assert isinstance(CliRunner().invoke(app, words).exception, ContentMismatch)
     with RevisionStore.open(url) as store:
         assert [record.number for record in store.revisions()] == [2, 1]
+
+
+def test_a_revision_is_tried_by_a_canary_halted_and_made_the_head(url):
+    report(url, 1)
+    begun = run("activate", "2", "--store", url, "--canary", "0.5", "--soak", "60")["rollout"]
+    assert (begun["revision"], begun["canaries"], begun["soak_seconds"]) == (2, ["pod-1"], 60)
+    assert run("status", "--store", url)["rollout"]["revision"] == 2
+    halted = run("rollout", "halt", "--store", url, "--reason", "looks wrong")["rollout"]
+    assert (halted["outcome"], halted["detail"]) == ("halted", "looks wrong")
+    assert run("status", "--store", url)["rollout"] is None
+    run("activate", "2", "--store", url, "--canary", "0.5")
+    run("activate", "2", "--store", url)
+    ended = run("rollout", "status", "--store", url)["rollout"]
+    assert (ended["outcome"], run("status", "--store", url)["head"]) == ("promoted", 2)
+
+
+@pytest.mark.parametrize("also", [["--urgent"], ["--wait", "1"]])
+def test_a_canary_is_not_urgent_and_not_waited_for(url, also):
+    result = CliRunner().invoke(
+        app, ["activate", "2", "--store", url, "--canary", "0.5", *also, "--json"]
+    )
+    assert result.exit_code == 2
+    assert "--canary" in result.output

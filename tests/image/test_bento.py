@@ -147,7 +147,7 @@ def test_the_jobs_command_runs_from_the_sources_alone(bento: Bento, tmp_path: Pa
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == {"schema": "0002", "granted_to": None}
+    assert json.loads(run.stdout) == {"schema": "0003", "granted_to": None}
 
 
 @contextmanager

@@ -369,3 +369,48 @@ def test_a_directory_that_is_not_what_was_signed_leaves_the_last_good_set(
     assert [record.number for record in replica.runtime.store.revisions()] == [1]
     assert replica.draw().headers["X-QuickFix-Revision"] == "1"
     assert replica.read("status")["directory"]["last_error"] is not None
+
+
+def test_a_canary_of_a_signed_set_can_go_back_until_the_set_is_the_head(
+    trusting, start_replica, tmp_path
+):
+    store = f"sqlite:///{tmp_path / 'fleet.db'}"
+    fleet = {
+        name: start_replica(
+            trusting.model_copy(
+                update={"store": store, "state_dir": tmp_path / name, "replica": name}
+            )
+        )
+        for name in ("one", "two")
+    }
+    one = fleet["one"]
+    publish_one(one, sequence=1)
+    wait_until(lambda: all(r.runtime.ready for r in fleet.values()))
+    wanted = content(one, manifest(concept="cat"))
+
+    def begin(sequence):
+        answer = publish(one, wanted, envelope(wanted, sequence), canary=0.5, soak=600)
+        assert answer.status_code == 202, answer.text
+        (canary,) = answer.json()["rollout"]["canaries"]
+        number = answer.json()["revision"]
+        active = fleet[canary].runtime.activator
+        wait_until(lambda: active.active.revision == number)
+        return fleet[canary], number
+
+    canary, _ = begin(2)
+    halted = one.client.post("/admin/rollout/halt", json={}, headers=one.operator)
+    assert halted.status_code == 200, halted.text
+    wait_until(lambda: canary.runtime.activator.active.revision == 1)
+    assert canary.runtime.activator.state.last_error is None
+
+    canary, number = begin(3)
+    promoted = one.client.post(
+        "/admin/rollout/promote", params={"wait": 20}, json={}, headers=one.operator
+    )
+    assert promoted.status_code == 200, promoted.text
+    wait_until(lambda: not canary.runtime.activator.state.canary)
+    # Now it is the head, and what was before it may not run on the replica that tried it either.
+    older = content(one, manifest(concept="dog"))
+    answer = publish(canary, older, envelope(older, 2))
+    assert (answer.status_code, error_of(answer)) == (409, "replay_refused")
+    assert one.runtime.store.head_number() == number

@@ -42,7 +42,7 @@ def test_processes_that_open_a_new_store_at_once_find_one_schema(url):
     engine = create_engine(url)
     with engine.connect() as connection:
         versions = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-        assert versions.scalars().all() == ["0002"]
+        assert versions.scalars().all() == ["0003"]
         assert connection.exec_driver_sql("SELECT * FROM head").all() == [(1, None, 0)]
     engine.dispose()
 

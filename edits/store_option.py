@@ -1,0 +1,42 @@
+"""Which store a command works on, and how it is opened."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from edits.errors import StoreUnavailable
+from edits.store import RevisionStore
+
+__all__ = ["DEFAULT_STORE", "Json", "Store", "open_existing", "open_store"]
+
+DEFAULT_STORE = "sqlite:///.quickfix/quickfix.db"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Store = Annotated[str, typer.Option(help="URL of the revision store.")]
+
+
+def open_store(url: str) -> RevisionStore:
+    """The store at `url`, new or not."""
+    if url == DEFAULT_STORE:  # a folder that was named by hand must exist: a typo makes no new log
+        Path(".quickfix").mkdir(mode=0o700, exist_ok=True)
+    return RevisionStore.open(url)
+
+
+def open_existing(url: str) -> RevisionStore:
+    """The store at `url`. Raises StoreUnavailable where opening it would make a new, empty one.
+
+    A mistyped name must not prove that an empty log holds.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return RevisionStore.open(url)  # says what is wrong with it
+    file = Path(parsed.database or "")
+    if parsed.get_backend_name() == "sqlite" and not file.is_file():
+        raise StoreUnavailable(
+            f"there is no store {str(file)!r}; name the store that is to be read"
+        )
+    return RevisionStore.open(url)
