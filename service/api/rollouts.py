@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from edits.store import Rollout
 from service.api.audited import AuditedRoute, note
 from service.api.context import FenceSeconds, Operator, Running, Viewer, json_body
-from service.api.schemas import ReasonBody
+from service.api.schemas import ReasonBody, RolloutAnswer
 
 __all__ = ["router"]
 
@@ -21,6 +21,11 @@ _BODY = {
     }
 }
 
+_PROMOTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": RolloutAnswer},
+    202: {"model": RolloutAnswer, "description": "The head; an older revision still runs"},
+}
+
 
 async def _reason(request: Request) -> str:
     body = await json_body(request, ReasonBody, shape="{'reason': ...}")
@@ -30,14 +35,14 @@ async def _reason(request: Request) -> str:
 Reason = Annotated[str, Depends(_reason)]
 
 
-@router.get("/rollout")
+@router.get("/rollout", response_model=RolloutAnswer, response_model_exclude_unset=True)
 def read_rollout(_caller: Viewer, runtime: Running) -> dict[str, Any]:
     """The rollout that is going on, or else the last one."""
     rollout = runtime.store.rollouts.newest()
     return {"rollout": None if rollout is None else rollout.document()}
 
 
-@router.post("/rollout/promote", openapi_extra=_BODY)
+@router.post("/rollout/promote", openapi_extra=_BODY, responses=_PROMOTED)
 def promote_rollout(
     *,
     caller: Operator,
@@ -55,7 +60,12 @@ def promote_rollout(
     return JSONResponse(document, 200 if fence is None or fence.closed else 202)
 
 
-@router.post("/rollout/halt", openapi_extra=_BODY)
+@router.post(
+    "/rollout/halt",
+    openapi_extra=_BODY,
+    response_model=RolloutAnswer,
+    response_model_exclude_unset=True,
+)
 def halt_rollout(
     *, caller: Operator, reason: Reason, request: Request, runtime: Running
 ) -> dict[str, Any]:

@@ -155,6 +155,13 @@ class RollbackBody(_Strict):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+class RolloutAnswer(_Strict):
+    """Answer of the rollout routes: how it stands, and after `wait` the fence."""
+
+    rollout: dict[str, Any] | None
+    fence: dict[str, Any] | None = None
+
+
 class ReasonBody(_Strict):
     """Body of `POST /admin/rollout/halt` and `/promote`."""
 
