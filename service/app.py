@@ -3,15 +3,28 @@
 import logging
 
 import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.app import create_api
 from service.own_thread import in_own_thread
-from service.runtime import Runtime
 from service.settings import MAX_REQUEST_SECONDS, Settings
 
 __all__ = ["QuickFix"]
 
-_api, _edge = create_api()
+
+class _Edge:
+    """The HTTP app, once a worker has made it.
+
+    BentoML's parent process imports this module for its configuration alone: with torch it would
+    start its worker ten seconds later, and hold half a gigabyte for nothing.
+    """
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+_edge = _Edge()
 
 
 # One worker: an admin call reaches one process, and a dead worker of several is not started again
@@ -35,8 +48,12 @@ class QuickFix:
     def __init__(self) -> None:
         # BentoML shows its own loggers from INFO and all others from WARNING.
         logging.getLogger("quickfix").setLevel(logging.INFO)
+        from service.api.app import create_api  # noqa: PLC0415 - loads torch
+        from service.runtime import Runtime  # noqa: PLC0415 - loads torch
+
+        api, _edge.app = create_api()
         self._runtime = in_own_thread(lambda: Runtime.start(Settings.from_env()))
-        _api.state.runtime = self._runtime
+        api.state.runtime = self._runtime
 
     def __is_ready__(self) -> bool:
         return self._runtime.ready

@@ -32,6 +32,17 @@ def lost(url: str, acknowledged: Sequence[Acknowledged], seen: Sequence[Seen]) -
     return found
 
 
+def users_back(seen: Sequence[Seen], objective: float, began: float, ended: float) -> float:
+    """Seconds from a fault's end until the last answer came that was none, or was late; else 0."""
+    missed = [
+        each.completed_at
+        for each in seen
+        if each.completed_at >= began
+        and (each.status != 200 or each.completed_at - each.asked_at > objective)
+    ]
+    return max(0.0, max(missed, default=ended) - ended)
+
+
 def recovered(services: Sequence[Supervised], objective: float) -> bool:
     """Every replica is ready and draws within so many seconds."""
     if not all(service.ready for service in services):

@@ -1,7 +1,6 @@
 """The revision store: the log that all replicas follow, and the record of who changed it."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Literal, Self
@@ -212,7 +211,7 @@ class RevisionStore:
         cheap question to poll with.
         """
         with self._database.read() as connection:
-            return replace(log.pointer(connection), rollout=rollouts.open_rollout(connection))
+            return rollouts.pointer(connection)
 
     def head_number(self) -> int | None:
         """The head's number alone."""

@@ -71,14 +71,16 @@ def _this_replica(runtime: Runtime, now: datetime) -> dict[str, Any]:
 def _replica(report: ReplicaReport, head: int | None, now: datetime) -> dict[str, Any]:
     heard = report.heartbeat_at or report.started_at
     silent = (now - heard).total_seconds()
-    lag = None if head is None or report.active_revision is None else head - report.active_revision
+    active = report.active_revision
+    # A canary is ahead of the head, and lags behind nothing.
+    lag = None if head is None or active is None else max(0, head - active)
     return {
         "id": report.id,
         "host": report.host,
         "live": standing(report, now) == "live",
         "standing": standing(report, now),
         "silent_seconds": round(silent, 3),
-        "active_revision": report.active_revision,
+        "active_revision": active,
         "active_digest": report.active_digest,
         "wanted_revision": report.wanted_revision,
         "oldest_running": report.oldest_running,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.aftermath import lost
+from benchmarks.faults.aftermath import lost, users_back
 from benchmarks.faults.traffic import Acknowledged, Seen, p95
 from edits.store import AuditEvent, RevisionStore
 from tests.store.contents import content
@@ -54,6 +54,23 @@ def test_an_old_image_after_a_closed_fence_is_found_and_after_an_open_one_is_not
     (found,) = lost(url_of(tmp_path), [closed], late)
     assert found == "an image of revision 1 came after a closed fence"
     assert lost(url_of(tmp_path), [Acknowledged(2, digest, False, 10.0)], late) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([], 0.0),
+        ([image(1, asked=9.0, completed=12.0)], 0.0),
+        ([image(1, asked=9.0, completed=15.5)], 3.5),  # it took 6.5 s, and 5 may be
+        ([Seen("first", 0, 9.0, 13.0), image(1, asked=13.0, completed=14.0)], 1.0),
+        ([Seen("first", 500, 10.5, 11.0)], 0.0),  # while the fault lasted
+        ([Seen("first", 0, 1.0, 9.0)], 0.0),  # before it began
+    ],
+)
+def test_users_are_back_with_the_last_answer_that_was_none_or_late(
+    seen: list[Seen], expected: float
+) -> None:
+    assert users_back(seen, 5.0, 10.0, 12.0) == pytest.approx(expected)
 
 
 def test_a_broken_audit_chain_is_found(store: RevisionStore, tmp_path: Path) -> None:
