@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from edits.errors import ConceptUntraceable
 from edits.method import Editor, EditSpec
 from edits.method.captions import Caption
 from edits.method.components import PROMPT
@@ -31,8 +32,15 @@ class Reader:
     ) -> list[Tensor]:
         """For each caption what is said at end-of-text, and the mean over its words.
 
-        `modules` are edited components, as `Editor.apply` answers them; others are pristine.
+        `modules` are edited components, as `Editor.apply` answers them; others are pristine. Raises
+        ConceptUntraceable without a caption: where none fits, nothing can be examined.
         """
+        if not captions:
+            raise ConceptUntraceable(
+                "no caption to examine the edit by fits what the encoder reads; shorten the "
+                "concept, its aliases or the anchor",
+                param="spec",
+            )
         parts = [self._encoded(name, captions, modules) for name in self._encoders]
         if self._layers:
             parts.append(self._attended(captions, modules))

@@ -322,3 +322,12 @@ def test_a_cross_attention_edit_is_activated_and_taken_back_like_any_other(
     assert not np.array_equal(before, pixels(replica.draw()))
     replica.remove("remove-pistol")
     assert np.array_equal(before, pixels(replica.draw()))
+
+
+def test_an_edit_that_no_caption_can_examine_is_refused_with_what_to_do(replica):
+    """So long for this encoder that none of the gate's captions fits."""
+    long = manifest("long", concept="http_error", anchor="WWW-Authenticate")
+    answer = replica.publish(long)
+    assert answer.status_code == 422, answer.text
+    assert "shorten" in answer.json()["error"]["message"]
+    assert replica.runtime.store.head_number() == 1
