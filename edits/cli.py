@@ -69,9 +69,9 @@ def serve(
     given = {"QUICKFIX_MODEL": model, "QUICKFIX_STORE": store, "QUICKFIX_EDITS_DIR": edits_dir}
     command = serve_command(host, port)
     # In the place of this process: what a supervisor ends is the server, and it drains.
-    os.execve(  # noqa: S606 - our own command
-        command[0], command, os.environ | {name: text for name, text in given.items() if text}
-    )
+    # `env` leaves the rest of the environment to it without this library reading it.
+    pairs = [f"{name}={text}" for name, text in given.items() if text]
+    os.execvp("env", ["env", *pairs, *command])  # noqa: S606, S607 - our own command
 
 
 @app.command()

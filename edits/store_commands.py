@@ -9,7 +9,7 @@ import typer
 from edits.errors import ContentMismatch
 from edits.manifests import RevisionContent
 from edits.rollout_commands import show_rollout
-from edits.store import Revision, RevisionStore, RolloutPlan, SignedBy, standing
+from edits.store import SOAK_SECONDS, Revision, RevisionStore, RolloutPlan, SignedBy, standing
 from edits.store_option import DEFAULT_STORE, Json, Store, open_store
 from edits.terminal import rows_table, show
 
@@ -94,7 +94,10 @@ def activate(
         float | None,
         typer.Option(help="Try it on this share of the replicas first, as 0.1; see `rollout`."),
     ] = None,
-    soak: Annotated[float, typer.Option(help="Seconds that canaries run it.")] = 300.0,
+    soak: Annotated[
+        float | None,
+        typer.Option(help=f"Seconds that canaries run it; {SOAK_SECONDS:g} if unsaid."),
+    ] = None,
     author: Author = "cli",
     as_json: Json = False,
 ) -> None:
@@ -102,10 +105,13 @@ def activate(
     if canary is not None and (urgent or wait is not None):
         message = "goes to some replicas first: leave out --urgent and --wait"
         raise typer.BadParameter(message, param_hint="--canary")
+    if canary is None and soak is not None:
+        message = "without --canary it would go to all replicas at once: name their share"
+        raise typer.BadParameter(message, param_hint="--soak")
     with open_store(store) as log:
         head = log.head_number()
         if canary is not None and head is not None:  # before the first head there is none to keep
-            plan = RolloutPlan(canary, soak)
+            plan = RolloutPlan(canary, SOAK_SECONDS if soak is None else soak)
             show_rollout(log.rollouts.begin(number, plan, author=author, base=head), as_json)
             return
         revision = log.activate(number, urgent=urgent)

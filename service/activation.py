@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from edits.errors import HeadMoved, QuickFixError, StoreUnavailable, TrustError
@@ -19,6 +19,7 @@ from edits.manifests import RevisionContent
 from edits.store import HEARTBEAT_SECONDS, HeadPointer, ReplicaReport, RevisionStore
 from service import metrics
 from service.acknowledgement import Acknowledgement
+from service.activation_state import ActivationState
 from service.errors import ActivationFailed, describe
 from service.gauges import show_active
 from service.rollout import RolloutDriver
@@ -26,23 +27,9 @@ from service.runs import Runs
 from service.snapshot import ActiveSnapshot, SnapshotBuilder
 from service.trust import SetTrust, SignedSet
 
-__all__ = ["ActivationState", "Activator"]
+__all__ = ["Activator"]
 
 _log = logging.getLogger("quickfix.activation")
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationState:
-    """What one replica runs, what it should run, and why the two may differ."""
-
-    active: ActiveSnapshot | None = None
-    wanted: int | None = None
-    last_error: str | None = None
-    last_error_at: datetime | None = None
-    rejected_digest: str | None = None  # of the set that `last_error` is about
-    head_read_at: datetime | None = None  # last time the store answered
-    on_head_at: float | None = None  # time.monotonic() when this replica last was on the head
-    canary: bool = False  # what is wanted is on trial, and not the head
 
 
 class Activator:
@@ -293,17 +280,4 @@ class Activator:
             self._changed.notify_all()
 
     def _report(self) -> ReplicaReport:
-        state = self._state
-        tally = self.runs.tally
-        return replace(
-            self._identity,
-            active_revision=None if state.active is None else state.active.revision,
-            active_digest=None if state.active is None else state.active.digest,
-            wanted_revision=state.wanted,
-            last_error=state.last_error,
-            last_error_at=state.last_error_at,
-            rejected_digest=state.rejected_digest,
-            oldest_running=self.runs.oldest(),
-            drawn=tally.drawn if state.canary else None,
-            failed=tally.failed if state.canary else None,
-        )
+        return self._state.report(self._identity, self.runs)

@@ -1,13 +1,18 @@
-"""How a change is to reach the fleet, and what became of it."""
+"""How a change is to reach the fleet, how it does, and what became of it."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from edits.evaluation.gate import GateReport
-from edits.store import Fence, Revision, Rollout, RolloutPlan
+from edits.store import Fence, Revision, RevisionStore, Rollout, RolloutPlan, SignedBy
+from service.activation import Activator
+from service.reconcile import Reconciler
 from service.snapshot import BuiltContent
 
-__all__ = ["Delivery", "Published"]
+__all__ = ["Deliverer", "Delivery", "Published"]
+
+_OWN_SECONDS = 10.0  # how long this replica is waited for where nobody asked for a fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +54,82 @@ class Published:
     def rollout_document(self) -> dict[str, Any] | None:
         """The rollout as an answer shows it."""
         return None if self.rollout is None else self.rollout.document()
+
+
+class Deliverer:
+    """Moves the head, or puts a revision on trial beside it, and waits as asked. Thread-safe."""
+
+    def __init__(self, store: RevisionStore, activator: Activator, reconciler: Reconciler) -> None:
+        self._store = store
+        self._activator = activator
+        self._reconciler = reconciler
+
+    def publish(
+        self,
+        built: BuiltContent,
+        gate: GateReport | None,
+        delivery: Delivery,
+        *,
+        author: str,
+        reason: str,
+        base: int | None,
+        signed: SignedBy | None = None,
+    ) -> Published:
+        """Publish what was built on the head `base`. Raises StoreError, ActivationFailed."""
+        started = time.perf_counter()
+        if delivery.plan is None or base is None:  # nothing runs yet: there is nobody to spare
+            revision = self._store.publish_and_activate(
+                built.content,
+                author=author,
+                reason=reason,
+                expected_head=base,
+                urgent=delivery.urgent,
+                signed=signed,
+            )
+            return self._follow(revision, built, gate, started, delivery)
+        revision = self._store.publish(
+            built.content, author=author, reason=reason, expected_head=base, signed=signed
+        )
+        rollout = self._store.rollouts.begin(
+            revision.number, delivery.plan, author=author, base=base
+        )
+        self._reconciler.wake()
+        return Published(revision, built, gate, None, 0.0, rollout)
+
+    def roll_back(
+        self, to: int, built: BuiltContent, delivery: Delivery, *, author: str, reason: str
+    ) -> Published:
+        """Publish the content of `to`, which is what was built, anew. Raises as `publish`."""
+        started = time.perf_counter()
+        revision = self._store.rollback(to, author=author, reason=reason, urgent=delivery.urgent)
+        return self._follow(revision, built, None, started, delivery)
+
+    def promote(self, *, reason: str, seconds: float | None) -> tuple[Rollout, Fence | None]:
+        """Make the revision on trial the head; with `seconds` wait so long for the fence."""
+        rollout = self._store.rollouts.promote(reason)
+        self._reconciler.wake()
+        fence = None if seconds is None else self._store.fence(rollout.revision, seconds)
+        return rollout, fence
+
+    def halt(self, *, reason: str) -> Rollout:
+        """Take the revision on trial back."""
+        rollout = self._store.rollouts.halt(reason)
+        self._reconciler.wake()
+        return rollout
+
+    def _follow(
+        self,
+        revision: Revision,
+        built: BuiltContent,
+        gate: GateReport | None,
+        started: float,
+        delivery: Delivery,
+    ) -> Published:
+        self._reconciler.wake()
+        limit = delivery.fence_seconds
+        here = self._activator.wait_for(revision.number, _OWN_SECONDS if limit is None else limit)
+        seconds = time.perf_counter() - started
+        fence = None
+        if limit is not None or here is None:
+            fence = self._store.fence(revision.number, max(0.0, (limit or 0.0) - seconds))
+        return Published(revision, built, gate, fence, seconds)

@@ -5,7 +5,6 @@ and this replica follows it like every other one.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,18 +13,15 @@ from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Admission, Gatekeeper
 from edits.store import Fence, Revision, RevisionStore, Rollout, SignedBy
-from service.activation import Activator
-from service.delivery import Delivery, Published
+from service.delivery import Deliverer, Delivery, Published
 from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
 from service.own_thread import in_own_thread
-from service.reconcile import Reconciler
 from service.snapshot import BuiltContent, SnapshotBuilder
 from service.trust import SetTrust
 
 __all__ = ["Publisher"]
 
 _ATTEMPTS = 5
-_OWN_SECONDS = 10.0  # how long this replica is waited for where nobody asked for a fence
 
 
 class Publisher:
@@ -36,8 +32,7 @@ class Publisher:
         store: RevisionStore,
         builder: SnapshotBuilder,
         gatekeeper: Gatekeeper,
-        activator: Activator,
-        reconciler: Reconciler,
+        deliverer: Deliverer,
         *,
         directory_owns_edits: bool,
         trust: SetTrust | None = None,
@@ -45,8 +40,7 @@ class Publisher:
         self._store = store
         self._builder = builder
         self._gatekeeper = gatekeeper
-        self._activator = activator
-        self._reconciler = reconciler
+        self._deliverer = deliverer
         self._directory_owns_edits = directory_owns_edits
         self._trust = trust
 
@@ -128,31 +122,25 @@ class Publisher:
         self._require_store_mode()
         if delivery.plan is not None:
             raise RolloutRefused("a roll back goes to all replicas at once", param="canary")
-        built = self._builder.build(self._store.revision(to).content)
-        started = time.perf_counter()
-        revision = self._store.rollback(
+        return self._deliverer.roll_back(
             to,
+            self._builder.build(self._store.revision(to).content),
+            delivery,
             author=author,
             reason=reason or f"roll back to revision {to}",
-            urgent=delivery.urgent,
         )
-        return self._follow(revision, built, None, started, delivery)
 
     def promote(self, *, reason: str, seconds: float | None) -> tuple[Rollout, Fence | None]:
         """Make the revision on trial the head now; with `seconds` wait so long for the fence.
 
-        Raises RolloutRefused, StoreError.
+        Raises RolloutRefused, DirectoryOwnsEdits, StoreError.
         """
-        rollout = self._store.rollouts.promote(reason)
-        self._reconciler.wake()
-        fence = None if seconds is None else self._store.fence(rollout.revision, seconds)
-        return rollout, fence
+        self._refuse_beside_directory()
+        return self._deliverer.promote(reason=reason, seconds=seconds)
 
     def halt(self, *, reason: str) -> Rollout:
-        """Take the revision on trial back. Raises RolloutRefused, StoreError."""
-        rollout = self._store.rollouts.halt(reason)
-        self._reconciler.wake()
-        return rollout
+        """Take the revision on trial back, whoever began it. Raises RolloutRefused, StoreError."""
+        return self._deliverer.halt(reason=reason)
 
     def publish_signed(
         self,
@@ -187,7 +175,7 @@ class Publisher:
             built = self._builder.build(content)
             statement = signed.verified.statement
             seen = None if head is None else head.number
-            return self._deliver(
+            return self._deliverer.publish(
                 built,
                 None,
                 delivery,
@@ -214,7 +202,7 @@ class Publisher:
             head = self._head()
             content, gate = change(head.content)
             built = self._builder.build(self._bound(content))
-            return self._deliver(
+            return self._deliverer.publish(
                 built,
                 gate,
                 delivery,
@@ -227,55 +215,6 @@ class Publisher:
 
     def _admit(self, content: RevisionContent, edit: ConceptEdit) -> Admission:
         return in_own_thread(lambda: self._gatekeeper.admit(content, edit))
-
-    def _deliver(
-        self,
-        built: BuiltContent,
-        gate: GateReport | None,
-        delivery: Delivery,
-        *,
-        author: str,
-        reason: str,
-        base: int | None,
-        signed: SignedBy | None = None,
-    ) -> Published:
-        """Publish what was built on the head `base`, and make it the head or put it on trial."""
-        started = time.perf_counter()
-        if delivery.plan is None or base is None:  # nothing runs yet: there is nobody to spare
-            revision = self._store.publish_and_activate(
-                built.content,
-                author=author,
-                reason=reason,
-                expected_head=base,
-                urgent=delivery.urgent,
-                signed=signed,
-            )
-            return self._follow(revision, built, gate, started, delivery)
-        revision = self._store.publish(
-            built.content, author=author, reason=reason, expected_head=base, signed=signed
-        )
-        rollout = self._store.rollouts.begin(
-            revision.number, delivery.plan, author=author, base=base
-        )
-        self._reconciler.wake()
-        return Published(revision, built, gate, None, 0.0, rollout)
-
-    def _follow(
-        self,
-        revision: Revision,
-        built: BuiltContent,
-        gate: GateReport | None,
-        started: float,
-        delivery: Delivery,
-    ) -> Published:
-        self._reconciler.wake()
-        limit = delivery.fence_seconds
-        here = self._activator.wait_for(revision.number, _OWN_SECONDS if limit is None else limit)
-        seconds = time.perf_counter() - started
-        fence = None
-        if limit is not None or here is None:
-            fence = self._store.fence(revision.number, max(0.0, (limit or 0.0) - seconds))
-        return Published(revision, built, gate, fence, seconds)
 
     def _head(self) -> Revision:
         head = self._store.head()

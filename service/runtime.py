@@ -15,6 +15,7 @@ from service import metrics
 from service.activation import Activator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
+from service.delivery import Deliverer
 from service.desired_state import DesiredState
 from service.gauges import forget_dead_processes
 from service.generation.backends import Backend, load_backend
@@ -149,8 +150,7 @@ class Runtime:
             store,
             builder,
             gatekeeper,
-            activator,
-            reconciler,
+            Deliverer(store, activator, reconciler),
             directory_owns_edits=directory is not None,
             trust=trust,
         )

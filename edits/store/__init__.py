@@ -3,6 +3,7 @@
 from edits.store.fleet import HEARTBEAT_SECONDS, SILENT_SECONDS, Fence, Laggard, standing
 from edits.store.records import (
     MAX_SOAK_SECONDS,
+    SOAK_SECONDS,
     Anchor,
     AuditEntry,
     AuditEvent,
@@ -24,6 +25,7 @@ __all__ = [
     "HEARTBEAT_SECONDS",
     "MAX_SOAK_SECONDS",
     "SILENT_SECONDS",
+    "SOAK_SECONDS",
     "Anchor",
     "AuditEntry",
     "AuditEvent",

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from edits.errors import RolloutRefused
 from edits.manifests import RevisionContent
 
+SOAK_SECONDS = 300.0  # of a rollout, where nothing else is asked
 MAX_SOAK_SECONDS = 7 * 86400.0
 
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):(sha256:[0-9a-f]{64})")

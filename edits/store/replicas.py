@@ -1,10 +1,11 @@
 """What every replica last said about itself."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from types import ModuleType
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from edits.store.records import ReplicaReport, storable
@@ -26,6 +27,12 @@ def acknowledge(connection: Connection, report: ReplicaReport, *, at: datetime) 
 def forget(connection: Connection, *, before: datetime) -> None:
     """Take out the replicas that were heard last before that: pods that are long gone."""
     connection.execute(delete(replicas).where(replicas.c.heartbeat_at < before))
+
+
+def forget_verdicts(connection: Connection, ids: Sequence[str]) -> None:
+    """Take out what replicas said of a set that they tried; they say it anew if it is still so."""
+    cleared = {"rejected_digest": None, "drawn": None, "failed": None}
+    connection.execute(update(replicas).where(replicas.c.id.in_(ids)).values(cleared))
 
 
 def reports(connection: Connection) -> tuple[ReplicaReport, ...]:

@@ -183,6 +183,7 @@ class Rollouts:
                 began_at=now,
             )
             connection.execute(insert(rollouts).values(_values(begun)))
+            replicas.forget_verdicts(connection, canaries)  # of an earlier rollout of this revision
             return begun
 
     def halt(self, reason: str) -> Rollout:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ValidationError
 
-from edits.store import MAX_SOAK_SECONDS, RolloutPlan
+from edits.store import MAX_SOAK_SECONDS, SOAK_SECONDS, RolloutPlan
 from service.api.api_keys import ApiKey
 from service.api.auth import Principal, authenticate
 from service.api.json_text import read_json
@@ -27,7 +27,6 @@ __all__ = [
     "runtime_of",
 ]
 
-SOAK_SECONDS = 300.0  # of a rollout, where nothing else is asked
 MAX_NUMBER = 2**63 - 1  # a larger one is no number of a database
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -88,10 +87,16 @@ def _delivery(
     wait: FenceSeconds = None,
     urgency: Annotated[Literal["normal", "immediate"], Query()] = "normal",
     canary: Annotated[float | None, Query(gt=0, lt=1, allow_inf_nan=False)] = None,
-    soak: Annotated[float, Query(ge=0, le=MAX_SOAK_SECONDS, allow_inf_nan=False)] = SOAK_SECONDS,
+    soak: Annotated[float | None, Query(ge=0, le=MAX_SOAK_SECONDS, allow_inf_nan=False)] = None,
 ) -> Delivery:
     urgent = urgency == "immediate"
     if canary is None:
+        if soak is not None:
+            raise RequestInvalid(
+                "soak is how long canaries try a revision, and without canary it would go to all "
+                "replicas at once: name their share",
+                param="soak",
+            )
         return Delivery(fence_seconds=wait, urgent=urgent)
     if urgent or wait is not None:
         raise RequestInvalid(
@@ -99,7 +104,7 @@ def _delivery(
             "all of them at once: leave out the one or the other",
             param="canary",
         )
-    return Delivery(plan=RolloutPlan(canary, soak))
+    return Delivery(plan=RolloutPlan(canary, SOAK_SECONDS if soak is None else soak))
 
 
 Running = Annotated[Runtime, Depends(runtime_of)]

@@ -142,3 +142,10 @@ def test_a_canary_is_not_urgent_and_not_waited_for(url, also):
     )
     assert result.exit_code == 2
     assert "--canary" in result.output
+
+
+def test_a_soak_without_a_canary_goes_nowhere(url):
+    result = CliRunner().invoke(app, ["activate", "2", "--store", url, "--soak", "60"])
+    assert result.exit_code == 2
+    assert "--soak" in result.output
+    assert run("status", "--store", url)["head"] == 1

@@ -172,7 +172,8 @@ def test_admin_writes_are_refused_with_the_reason(
     )
     deleted = replica.client.delete("/admin/policies?name=strict", headers=replica.operator)
     written = (replica.publish(manifest()), replica.remove("x"), replica.roll_back(1))
-    for answer in (*written, put, deleted):
+    promoted = replica.client.post("/admin/rollout/promote", json={}, headers=replica.operator)
+    for answer in (*written, put, deleted, promoted):
         assert answer.status_code == 409
         assert answer.json()["error"]["type"] == "directory_owns_edits"
         assert "QUICKFIX_EDITS_DIR" in answer.json()["error"]["message"]

@@ -169,6 +169,7 @@ def test_a_takedown_does_not_wait_for_a_rollout(fleet: dict[str, Replica]) -> No
         ({"canary": 1}, "canary"),
         ({"canary": "nan"}, "canary"),
         ({"canary": 0.5, "soak": -1}, "soak"),
+        ({"soak": 60}, "soak"),
         ({"canary": 0.5, "wait": 1}, "canary"),
         ({"canary": 0.5, "urgency": "immediate"}, "canary"),
     ],

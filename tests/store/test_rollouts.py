@@ -202,6 +202,22 @@ def test_a_refusal_halts_it_the_head_stays_and_it_may_be_tried_again(fleet):
     assert (again.id, again.canaries) == (2, begun.canaries)
 
 
+@pytest.mark.parametrize("said", ["refusal", "failures"])
+def test_what_a_canary_said_of_an_earlier_rollout_does_not_halt_the_next(fleet, said):
+    begun = fleet.rollouts.begin(2, PLAN, author="ana", base=1)
+    (canary,) = begun.canaries
+    told = {
+        "refusal": report(canary, 1, last_error="x", rejected_digest=begun.digest),
+        "failures": report(canary, 2, drawn=3, failed=3),
+    }[said]
+    fleet.acknowledge(told)
+    assert fleet.rollouts.settle(by="d") is not None
+    fleet.rollouts.begin(2, PLAN, author="ana", base=1)
+    assert fleet.rollouts.settle(by="d") is None
+    fleet.acknowledge(told)
+    assert fleet.rollouts.settle(by="d") is not None, "said anew, it counts"
+
+
 def test_an_operator_may_end_it_either_way(fleet):
     fleet.rollouts.begin(2, PLAN, author="ana", base=1)
     halted = fleet.rollouts.halt("pictures look wrong")
