@@ -35,15 +35,20 @@ class Reconciler:
         # A tick is also the heartbeat, by which others know that this replica lives.
         self._poll_seconds = min(poll_seconds, HEARTBEAT_SECONDS)
         self._wake = threading.Event()
+        self._ticking = threading.Lock()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def tick(self) -> None:
-        """Publish what the directory wants, then run what the store wants."""
-        if self._directory is not None:
-            self._directory.sync()
-        self._activator.refresh()
-        self._after_tick()
+        """Publish what the directory wants, then run what the store wants.
+
+        One at a time: what the directory held when a tick began must not overwrite a later look.
+        """
+        with self._ticking:
+            if self._directory is not None:
+                self._directory.sync()
+            self._activator.refresh()
+            self._after_tick()
 
     def start(self) -> None:
         """One tick on the calling thread, so that a good start is ready at once; then the loop."""

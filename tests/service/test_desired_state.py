@@ -1,6 +1,7 @@
 """A directory as the desired state: one revision per change, and bad files change nothing."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,42 @@ def test_an_invalid_file_leaves_the_old_set_and_is_named(
     assert str(folder) not in status["last_error"]
     (folder / "broken.json").unlink()
     replica.runtime.reconciler.tick()
+    assert replica.read("status")["directory"]["last_error"] is None
+
+
+def test_a_tick_that_has_read_older_files_ends_before_the_next_begins(
+    directory_settings: Settings,
+    folder: Path,
+    start_replica: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reconciler's own poll may fall between a change of the files and a tick."""
+    write(folder, manifest())
+    replica = start_replica(directory_settings)
+    directory, reconciler = replica.runtime.directory, replica.runtime.reconciler
+    assert directory is not None
+    (folder / "broken.json").write_text("{not json", encoding="utf-8")
+    has_read, may_go_on = threading.Event(), threading.Event()
+    publish = directory._publish_manifests
+
+    def slow() -> tuple[str, ...]:
+        try:
+            return publish()
+        finally:
+            has_read.set()
+            may_go_on.wait(20)
+
+    monkeypatch.setattr(directory, "_publish_manifests", slow)
+    older = threading.Thread(target=reconciler.tick)
+    older.start()
+    assert has_read.wait(20)
+    (folder / "broken.json").unlink()
+    newer = threading.Thread(target=reconciler.tick)
+    newer.start()
+    newer.join(0.5)
+    may_go_on.set()
+    older.join()
+    newer.join()
     assert replica.read("status")["directory"]["last_error"] is None
 
 
