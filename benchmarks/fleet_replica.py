@@ -25,10 +25,14 @@ def make_pipeline() -> Any:
     return build_pipeline("sd-1.x")
 
 
+# Made once, where the replicas are forked from: a restart is that of the store and the edits.
+_PIPELINE = make_pipeline()
+
+
 def replica(url: str, name: str) -> None:
     """One replica until it is killed or told to end."""
     logging.disable(logging.CRITICAL)
-    pipeline = make_pipeline()
+    pipeline = _PIPELINE
     editor = Editor(pipeline)
     prompts = PromptEncoder(pipeline.tokenizer, device=torch.device("cpu"), dtype=torch.float32)
     store = RevisionStore.open(url)

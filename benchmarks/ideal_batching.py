@@ -6,7 +6,8 @@
 Simulated is a server that costs nothing but its steps: requests of equal length arrive as a Poisson
 process, join at the next step while there is room, and leave after their last. Nothing decodes,
 nothing is encoded, no HTTP. Its p95 over its unloaded latency is what a service that batches so
-comes near on that device, at best.
+comes near on that device, at best. What KEDA compares with its
+threshold is how many requests are at hand on average, running and waiting.
 """
 
 import json
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Annotated
 
 import typer
@@ -89,9 +91,10 @@ def main(
             )
         )
         middle, high = found[n // 2], found[int(0.95 * n)]
+        at_hand = load * saturation * fmean(found) / 1e3  # Little's law
         print(
             f"load {load:.0%}: p50 {middle:.0f} ms, p95 {high:.0f} ms, "
-            f"{high / unloaded:.2f} times unloaded"
+            f"{high / unloaded:.2f} times unloaded, {at_hand:.1f} requests at hand"
         )
 
 

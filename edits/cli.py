@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -88,6 +89,8 @@ def demo(
     from edits.evaluation.report import load_judge
     from edits.serving import local_service
 
+    # A demo that is told to end must end its service too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     judge = load_judge(model)
     chosen = groups(judge, targets=12, seed=seed)
     images = 3 * sum(len(group.probes) for group in chosen)

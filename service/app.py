@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.own_thread import in_own_thread
 from service.settings import MAX_REQUEST_SECONDS, Settings
+from service.worker_watch import end_with_worker
 
 __all__ = ["QuickFix"]
 
@@ -27,8 +28,8 @@ class _Edge:
 _edge = _Edge()
 
 
-# One worker: an admin call reaches one process, and a dead worker of several is not started again
-# in a container. BentoML's timer only backs up the engine's own deadlines.
+# One worker: an admin call reaches one process. BentoML's timer only backs up the engine's own
+# deadlines.
 @bentoml.service(
     name="quickfix",
     workers=1,
@@ -41,9 +42,10 @@ class QuickFix:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator] # BentoML has no types
     @staticmethod
-    def check_settings() -> None:
-        """Once, before any worker: a worker that fails would be started again for ever."""
+    def before_the_worker() -> None:
+        """In the parent process: settings that are wrong end it with a message of their own."""
         Settings.from_env()
+        end_with_worker()
 
     def __init__(self) -> None:
         # BentoML shows its own loggers from INFO and all others from WARNING.

@@ -6,7 +6,6 @@ must not publish them over the new ones. N replicas that see the same files publ
 because the same content is the same revision.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from edits.manifests import (
     ManifestSet,
     RevisionContent,
     digest,
+    directory_digest,
     load_directory,
     load_signed_set,
 )
@@ -34,7 +34,6 @@ from service.trust import SetTrust
 __all__ = ["DesiredState", "DirectoryStatus"]
 
 _log = logging.getLogger("quickfix.directory")
-_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class DesiredState:
         self._replica = replica
         self._trust = trust
         self._clock = clock
-        self._settled: str | None = None  # fingerprint of the files that need no more work
+        self._settled: str | None = None  # digest of the files that need no more work
         self._status = DirectoryStatus()
 
     @property
@@ -79,7 +78,7 @@ class DesiredState:
     def sync(self) -> None:
         """Publish the directory if it changed. A bad file leaves the head as it is."""
         try:
-            seen = _files_fingerprint(self._folder)
+            seen = directory_digest(self._folder)
             if seen == self._settled:
                 return
             edits = (
@@ -181,22 +180,6 @@ class DesiredState:
             last_error=reason,
             last_error_at=self._clock(),
         )
-
-
-def _files_fingerprint(folder: Path) -> str:
-    """Digest of where the folder's links lead and of every manifest's bytes.
-
-    Raises OSError when the folder is gone or a file vanishes while it is read.
-    """
-    # A ConfigMap changes by renaming `..data`: resolve it once, read inside.
-    inside = (folder / "..data").resolve() if (folder / "..data").exists() else folder.resolve()
-    digest = hashlib.sha256(str(inside).encode())
-    for path in sorted(inside.iterdir()):
-        if path.suffix in _SUFFIXES and not path.name.startswith("."):
-            body = path.read_bytes()
-            digest.update(f"\0{path.name}\0{len(body)}\0".encode())
-            digest.update(body)
-    return digest.hexdigest()
 
 
 def _refuse_changed_without_new_version(edits: tuple[ConceptEdit, ...], head: Revision) -> None:

@@ -1,5 +1,7 @@
 """A directory of manifests as one set: a git checkout, or a ConfigMap as the kubelet mounts it."""
 
+import hashlib
+import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from edits.errors import ManifestInvalid
-from edits.manifests.parse import load_file
+from edits.manifests.parse import load_file, shown
 from edits.manifests.schema import ConceptEdit
 
 _SUFFIXES = {".yaml", ".yml", ".json"}
 _ATTEMPTS = 3
 _SIGNED = {"revision.json": 16 * 1024 * 1024, "revision.dsse.json": 64 * 1024}  # bytes at most
+_LARGEST = max(_SIGNED.values())
 
 Found = TypeVar("Found")
 
@@ -52,6 +55,37 @@ def load_directory(path: Path | str) -> ManifestSet:
     return _settled(Path(path), _read)
 
 
+def manifest_files(root: Path) -> list[Path]:
+    """The regular files with a manifest's suffix directly inside, sorted; hidden ones are left out.
+
+    A pipe or a device would block whoever reads it, or never end. Raises OSError.
+    """
+    return [
+        file
+        for file in sorted(root.iterdir())
+        # Not `is_file`, which calls a vanished file no file: its edit would be left out in silence.
+        if file.suffix in _SUFFIXES
+        and not file.name.startswith(".")
+        and stat.S_ISREG(file.stat().st_mode)
+    ]
+
+
+def directory_digest(path: Path | str) -> str:
+    """Digest of where the directory's links lead, and of its manifests' names and bytes.
+
+    Of a file only as much is read as could be accepted. Raises OSError when the directory is gone
+    or a file vanishes while it is read.
+    """
+    root = _root(Path(path)).resolve(strict=True)
+    digest = hashlib.sha256(os.fsencode(root))
+    for file in manifest_files(root):
+        with file.open("rb") as stream:
+            body = stream.read(_LARGEST + 1)
+        digest.update(b"\0%b\0%d\0" % (os.fsencode(file.name), len(body)))
+        digest.update(body)
+    return digest.hexdigest()
+
+
 def _settled(directory: Path, read: Callable[[Path], Found]) -> Found:
     """What `read` finds in one version of the directory. Raises ManifestInvalid."""
     reason = "it changes while it is being read"
@@ -83,11 +117,7 @@ def _root(directory: Path) -> Path:
 
 
 def _read_signed(root: Path) -> SignedFiles:
-    others = sorted(
-        file.name
-        for file in root.iterdir()
-        if file.suffix in _SUFFIXES and not file.name.startswith(".") and file.name not in _SIGNED
-    )
+    others = [shown(file) for file in manifest_files(root) if file.name not in _SIGNED]
     if others:
         raise ManifestInvalid(
             f"{others[0]} stands beside a signed set, and is no part of what was signed; "
@@ -96,6 +126,8 @@ def _read_signed(root: Path) -> SignedFiles:
     read = []
     for name, limit in _SIGNED.items():
         try:
+            if not stat.S_ISREG((root / name).stat().st_mode):
+                raise ManifestInvalid(f"{name} is no regular file; only those are read")
             with (root / name).open("rb") as stream:
                 data = stream.read(limit + 1)
         except FileNotFoundError:
@@ -113,12 +145,7 @@ def _read(root: Path) -> ManifestSet:
     edits: dict[str, ConceptEdit] = {}
     policies: dict[str, tuple[str, ...]] = {}
     origin: dict[tuple[str, str], str] = {}  # kind and name -> file
-    for file in sorted(root.iterdir()):
-        if file.name.startswith(".") or file.suffix not in _SUFFIXES:
-            continue
-        # Not `is_file`, which calls a vanished file no file: its edit would be left out in silence.
-        if not stat.S_ISREG(file.stat().st_mode):
-            continue
+    for file in manifest_files(root):
         loaded = load_file(file)
         if isinstance(loaded, ConceptEdit):
             _claim(origin, "edit", loaded.name, file)
@@ -134,8 +161,8 @@ def _claim(origin: dict[tuple[str, str], str], kind: str, name: str, file: Path)
     """Raise ManifestInvalid when another file has that name already."""
     if (kind, name) in origin:
         raise ManifestInvalid(
-            f"{file.name}: the {kind} {name!r:.80} stands in {origin[kind, name]} already; "
+            f"{shown(file)}: the {kind} {name!r:.80} stands in {origin[kind, name]} already; "
             "rename one of them",
             param="metadata.name" if kind == "edit" else "policies",
         )
-    origin[kind, name] = file.name
+    origin[kind, name] = shown(file)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +84,12 @@ def _load(file: Path, parse: Callable[[bytes], Value]) -> Value:
     try:
         return parse(body)
     except ManifestInvalid as error:
-        raise ManifestInvalid(f"{file.name}: {error.message}", param=error.param) from None
+        raise ManifestInvalid(f"{shown(file)}: {error.message}", param=error.param) from None
+
+
+def shown(file: Path) -> str:
+    """The file's name as text that can be printed and stored, whatever bytes it is made of."""
+    return os.fsencode(file.name).decode("utf-8", "backslashreplace")
 
 
 def _refusal(error: ValidationError) -> ManifestInvalid:

@@ -1,9 +1,13 @@
 """The demo's flow against a real service on the shipped model, with few pictures."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -49,3 +53,17 @@ def test_a_service_that_cannot_start_is_named_with_its_log(tmp_path):
     ):
         pass
     assert "QUICKFIX_MODLE" in (tmp_path / "service.log").read_text()
+
+
+def test_a_demo_that_is_told_to_end_ends_its_service(tmp_path):
+    command = [sys.executable, "-m", "edits.cli", "demo", "--model", str(MODEL)]
+    with subprocess.Popen([*command, "--out", str(tmp_path)], stderr=subprocess.DEVNULL) as demo:
+        started: list[psutil.Process] = []
+        deadline = time.monotonic() + 120
+        while len(started) < 2 and time.monotonic() < deadline:  # BentoML and its worker
+            started = psutil.Process(demo.pid).children(recursive=True)
+            time.sleep(0.1)
+        assert len(started) == 2
+        demo.terminate()
+        demo.wait(timeout=60)
+    assert not [process for process in started if process.is_running()]

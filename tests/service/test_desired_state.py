@@ -1,6 +1,7 @@
 """A directory as the desired state: one revision per change, and bad files change nothing."""
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +94,6 @@ def test_a_tick_that_has_read_older_files_ends_before_the_next_begins(
     replica = start_replica(directory_settings)
     directory, reconciler = replica.runtime.directory, replica.runtime.reconciler
     assert directory is not None
-    (folder / "broken.json").write_text("{not json", encoding="utf-8")
     has_read, may_go_on = threading.Event(), threading.Event()
     publish = directory._publish_manifests
 
@@ -105,6 +105,7 @@ def test_a_tick_that_has_read_older_files_ends_before_the_next_begins(
             may_go_on.wait(20)
 
     monkeypatch.setattr(directory, "_publish_manifests", slow)
+    (folder / "broken.json").write_text("{not json", encoding="utf-8")
     older = threading.Thread(target=reconciler.tick)
     older.start()
     assert has_read.wait(20)
@@ -251,3 +252,25 @@ def test_a_policy_that_the_set_does_not_carry_leaves_the_old_set(
         error = replica.read("status")["directory"]["last_error"]
         assert error.startswith("manifest_invalid") and words in error
     assert replica.read("policies")["policies"] == {"default": ["remove-pistol"]}
+
+
+def test_names_and_kinds_of_files_that_are_no_manifest_neither_end_nor_block_a_tick(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    """Pipes, devices and folders are left out; a name that is no text is like any other."""
+    replica = start_replica(directory_settings)
+    write(folder, manifest())
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "zero.json").symlink_to("/dev/zero")
+    (folder / "folder.yaml").mkdir()
+    (folder / "remove-pistol.json").rename(folder / os.fsdecode(b"\xff.json"))
+    replica.runtime.reconciler.tick()
+    assert replica.read("status")["directory"]["last_error"] is None
+    assert active(replica) == ["remove-pistol"]
+    (folder / os.fsdecode(b"\xfe.yaml")).write_bytes(b"x" * 2_000_000)
+    replica.runtime.reconciler.tick()
+    assert replica.read("status")["directory"]["last_error"].startswith(
+        "manifest_invalid: \\xfe.yaml: the manifest has"
+    )
+    assert active(replica) == ["remove-pistol"]
+    assert replica.runtime.alive

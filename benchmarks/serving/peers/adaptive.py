@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Annotated
 
 import bentoml
-from aiohttp import ServerDisconnectedError
+from aiohttp import ClientConnectionError
 from bentoml.validators import ContentType
 
 from benchmarks.serving.peers.pipeline import TIMEOUT_SECONDS, Arguments, Asked, draw, load, png
@@ -61,7 +61,7 @@ class Adaptive:
             try:
                 (file,) = await self.batches.to_async.draw([asked])
                 break
-            except ServerDisconnectedError:  # the connection was idle and has just been closed
+            except ClientConnectionError:  # the connection was idle and has just been closed
                 if attempt == ATTEMPTS - 1:
                     raise
         return bytes(file)
