@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from edits.store import Rollout
-from edits.store_option import DEFAULT_STORE, Json, Store, open_existing
+from edits.store_option import DEFAULT_STORE, Author, Json, Store, open_existing, recorded
 from edits.terminal import rows_table, show
 
 __all__ = ["rollout", "show_rollout"]
@@ -23,10 +23,18 @@ def rollout_status(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
 
 
 @rollout.command()
-def halt(store: Store = DEFAULT_STORE, reason: Reason = "", as_json: Json = False) -> None:
+def halt(
+    store: Store = DEFAULT_STORE,
+    reason: Reason = "",
+    author: Author = "cli",
+    as_json: Json = False,
+) -> None:
     """Take the revision on trial back: its canaries run the head again."""
     with open_existing(store) as log:
-        show_rollout(log.rollouts.halt(reason or "by hand"), as_json)
+        with recorded(log, "halt_rollout", "", author=author) as facts:
+            halted = log.rollouts.halt(reason or "by hand")
+            facts.update(revision=halted.revision, reason=halted.detail)
+        show_rollout(halted, as_json)
 
 
 def show_rollout(found: Rollout | None, as_json: bool) -> None:

@@ -6,18 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from edits.errors import ContentMismatch
+from edits.errors import ContentMismatch, HeadMoved
 from edits.manifests import RevisionContent
 from edits.rollout_commands import show_rollout
-from edits.store import SOAK_SECONDS, Revision, RevisionStore, RolloutPlan, SignedBy, standing
-from edits.store_option import DEFAULT_STORE, Json, Store, open_store
+from edits.store import (
+    ANY_HEAD,
+    SOAK_SECONDS,
+    Revision,
+    RevisionStore,
+    RolloutPlan,
+    SignedBy,
+    standing,
+)
+from edits.store_option import DEFAULT_STORE, Author, Json, Store, open_store, recorded
 from edits.terminal import rows_table, show
 
 __all__ = ["LAGGING", "activate", "migrate", "publish", "rollback", "status"]
 
 LAGGING = 3  # exit code: it is the head, but some replica may still answer with something older
 
-Author = Annotated[str, typer.Option(help="Who answers for the change.")]
 Wait = Annotated[
     float | None,
     typer.Option(min=0, help="Seconds to wait until nothing older runs on any replica."),
@@ -51,9 +58,16 @@ def publish(
         head = log.head()
         bench = Workbench.open(model)
         before = head.content if head else RevisionContent()
-        admission = bench.gatekeeper.admit(before, concept_edit)
-        content = replace(admission.content, fingerprint=bench.editor.fingerprint)
-        revision = log.publish(content, author=author, reason=concept_edit.metadata.reason)
+        target = f"{concept_edit.name}@{concept_edit.version}"
+        with recorded(log, "publish", target, author=author) as facts:
+            admission = bench.gatekeeper.admit(before, concept_edit)
+            revision = log.publish(
+                replace(admission.content, fingerprint=bench.editor.fingerprint),
+                author=author,
+                reason=concept_edit.metadata.reason,
+                expected_head=head.number if head else None,
+            )
+            facts["revision"] = revision.number
     published = {"revision": revision.number, "digest": revision.digest}
     gate = admission.report.document() if admission.report else None
     show({**published, "gate": gate}, as_json, rows_table("published", [published]))
@@ -74,13 +88,14 @@ def _publish_signed(
             f"{envelope_file.name} signs {statement.content}, and {file.name} is {digest}; "
             "give the envelope of this set"
         )
-    with open_store(store) as log:
-        revision = log.publish(
-            content,
-            author=author,
-            reason=f"signed set, sequence {statement.sequence}",
-            signed=SignedBy(envelope, statement.expires),
-        )
+    reason = f"signed set, sequence {statement.sequence}"
+    with (
+        open_store(store) as log,
+        recorded(log, "publish", reason, author=author) as facts,
+    ):
+        signed = SignedBy(envelope, statement.expires)
+        revision = log.publish(content, author=author, reason=reason, signed=signed)
+        facts["revision"] = revision.number
     published = {"revision": revision.number, "digest": revision.digest}
     show(published, as_json, rows_table("published", [published]))
 
@@ -98,10 +113,16 @@ def activate(
         float | None,
         typer.Option(help=f"Seconds that canaries run it; {SOAK_SECONDS:g} if unsaid."),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Also on another head than it was made on: what came between is undone."
+        ),
+    ] = False,
     author: Author = "cli",
     as_json: Json = False,
 ) -> None:
-    """Make a published revision the head; every replica follows."""
+    """Make a published revision the head, if it was made on it; every replica follows."""
     if canary is not None and (urgent or wait is not None):
         message = "goes to some replicas first: leave out --urgent and --wait"
         raise typer.BadParameter(message, param_hint="--canary")
@@ -110,12 +131,20 @@ def activate(
         raise typer.BadParameter(message, param_hint="--soak")
     with open_store(store) as log:
         head = log.head_number()
-        if canary is not None and head is not None:  # before the first head there is none to keep
-            plan = RolloutPlan(canary, SOAK_SECONDS if soak is None else soak)
-            show_rollout(log.rollouts.begin(number, plan, author=author, base=head), as_json)
-            return
-        revision = log.activate(number, urgent=urgent)
-        _show_head(log, revision, wait, as_json)
+        with recorded(log, "activate", f"revision {number}", author=author) as facts:
+            if not force:
+                _require_made_on(log, number, head)
+            if canary is not None and head is not None:  # before the first head none is to keep
+                plan = RolloutPlan(canary, SOAK_SECONDS if soak is None else soak)
+                begun = log.rollouts.begin(number, plan, author=author, base=head)
+                facts["canaries"] = begun.canaries
+            else:
+                begun = None
+                revision = log.activate(number, urgent=urgent, expected_head=head)
+        if begun is not None:
+            show_rollout(begun, as_json)
+        else:
+            _show_head(log, revision, wait, as_json)
 
 
 def rollback(
@@ -125,12 +154,23 @@ def rollback(
     reason: str = "",
     wait: Wait = None,
     urgent: Urgent = False,
+    expected_head: Annotated[
+        int | None, typer.Option(help="Refuse when the head is not this revision any more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a new revision with the content of an old one, and make it the head."""
     with open_store(store) as log:
         reason = reason or f"roll back to {to}"
-        revision = log.rollback(to, author=author, reason=reason, urgent=urgent)
+        with recorded(log, "rollback", f"revision {to}", author=author) as facts:
+            revision = log.rollback(
+                to,
+                author=author,
+                reason=reason,
+                urgent=urgent,
+                expected_head=ANY_HEAD if expected_head is None else expected_head,
+            )
+            facts["revision"] = revision.number
         _show_head(log, revision, wait, as_json)
 
 
@@ -181,6 +221,24 @@ def migrate(
             log.grant(grant)
         document = {"schema": log.schema_version(), "granted_to": grant}
     show(document, as_json, rows_table("migrated", [document]))
+
+
+def _require_made_on(log: RevisionStore, number: int, head: int | None) -> None:
+    """Raise HeadMoved where revision `number` holds the edits of another head than this one.
+
+    A signed set was not made on any head: its sequence orders it.
+    """
+    base = log.revision(number).parent
+    if head in (number, base) or log.envelope(number) is not None:
+        return
+    was = "before the first head" if base is None else f"on revision {base}"
+    now = "there is none" if head is None else f"the head is revision {head}"
+    raise HeadMoved(
+        f"revision {number} was made {was}, and {now} now: it would undo what came between; "
+        "publish the manifest again, or activate it with --force",
+        expected=base,
+        actual=head,
+    )
 
 
 def _show_head(log: RevisionStore, revision: Revision, wait: float | None, as_json: bool) -> None:

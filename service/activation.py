@@ -148,7 +148,8 @@ class Activator:
     def wait_for(self, number: int, seconds: float) -> ActiveSnapshot | None:
         """The active snapshot once its revision is at least `number`; None after `seconds`.
 
-        Raises ActivationFailed when this replica cannot activate it.
+        Raises ActivationFailed when this replica cannot activate it; a store that is away may be
+        back in time.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
@@ -156,7 +157,8 @@ class Activator:
                 state = self._state
                 if state.active is not None and state.active.revision >= number:
                     return state.active
-                if state.last_error is not None and (state.wanted or 0) >= number:
+                failed = state.last_error is not None and not state.store_away
+                if failed and (state.wanted or 0) >= number:
                     raise ActivationFailed(
                         f"revision {number} is published, but this replica cannot run it: "
                         f"{state.last_error}"
@@ -271,6 +273,7 @@ class Activator:
                 last_error=reason,
                 last_error_at=self._clock(),
                 rejected_digest=self._reading,
+                store_away=isinstance(error, StoreUnavailable),
             )
         )
 

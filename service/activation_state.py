@@ -19,6 +19,7 @@ class ActivationState:
     last_error: str | None = None
     last_error_at: datetime | None = None
     rejected_digest: str | None = None  # of the set that `last_error` is about
+    store_away: bool = False  # `last_error` is the store's, and says nothing of the set
     head_read_at: datetime | None = None  # last time the store answered
     on_head_at: float | None = None  # time.monotonic() when this replica last was on the head
     canary: bool = False  # what is wanted is on trial, and not the head

@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from edits.errors import StoreUnavailable
 from edits.evaluation.gate import GateReport
-from edits.store import Fence, Revision, RevisionStore, Rollout, RolloutPlan, SignedBy
+from edits.store import ExpectedHead, Fence, Revision, RevisionStore, Rollout, RolloutPlan, SignedBy
 from service.activation import Activator
+from service.errors import ActivationFailed
 from service.reconcile import Reconciler
 from service.snapshot import BuiltContent
 
@@ -97,11 +99,24 @@ class Deliverer:
         return Published(revision, built, gate, None, 0.0, rollout)
 
     def roll_back(
-        self, to: int, built: BuiltContent, delivery: Delivery, *, author: str, reason: str
+        self,
+        to: int,
+        built: BuiltContent,
+        delivery: Delivery,
+        *,
+        author: str,
+        reason: str,
+        expected_head: ExpectedHead,
     ) -> Published:
         """Publish the content of `to`, which is what was built, anew. Raises as `publish`."""
         started = time.perf_counter()
-        revision = self._store.rollback(to, author=author, reason=reason, urgent=delivery.urgent)
+        revision = self._store.rollback(
+            to,
+            author=author,
+            reason=reason,
+            expected_head=expected_head,
+            urgent=delivery.urgent,
+        )
         return self._follow(revision, built, None, started, delivery)
 
     def promote(self, *, reason: str, seconds: float | None) -> tuple[Rollout, Fence | None]:
@@ -131,5 +146,14 @@ class Deliverer:
         seconds = time.perf_counter() - started
         fence = None
         if limit is not None or here is None:
-            fence = self._store.fence(revision.number, max(0.0, (limit or 0.0) - seconds))
+            fence = self._fence(revision, max(0.0, (limit or 0.0) - seconds))
         return Published(revision, built, gate, fence, seconds)
+
+    def _fence(self, revision: Revision, seconds: float) -> Fence:
+        try:
+            return self._store.fence(revision.number, seconds)
+        except StoreUnavailable as error:
+            raise ActivationFailed(
+                f"revision {revision.number} is published and the head, but the store cannot be "
+                "reached to ask whether anything older still runs; see /admin/status"
+            ) from error

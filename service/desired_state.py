@@ -109,7 +109,7 @@ class DesiredState:
         if stored != files.envelope:
             if head is not None:
                 # A replica whose volume is behind must not put the older set over the newer one.
-                trust.require_after_head(signed, head.digest, stored, now=now)
+                trust.require_after_head(signed, head.digest, stored)
             self._builder.build(content)  # what this model cannot carry is never published
             statement = signed.verified.statement
             revision = self._store.publish_and_activate(

@@ -12,7 +12,7 @@ from edits.errors import HeadMoved, RolloutRefused
 from edits.evaluation.gate import GateReport
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Admission, Gatekeeper
-from edits.store import Fence, Revision, RevisionStore, Rollout, SignedBy
+from edits.store import ANY_HEAD, Fence, Revision, RevisionStore, Rollout, SignedBy
 from service.delivery import Deliverer, Delivery, Published
 from service.errors import DirectoryOwnsEdits, NotReady, SignaturesRequired
 from service.own_thread import in_own_thread
@@ -114,7 +114,9 @@ class Publisher:
             delivery=delivery,
         )
 
-    def roll_back(self, to: int, *, author: str, reason: str, delivery: Delivery) -> Published:
+    def roll_back(
+        self, to: int, *, author: str, reason: str, expected_head: int | None, delivery: Delivery
+    ) -> Published:
         """Publish the content of `to` anew. Raises RevisionNotFound, else as `add`.
 
         It goes to all replicas, whatever plan there is: RolloutRefused.
@@ -128,6 +130,7 @@ class Publisher:
             delivery,
             author=author,
             reason=reason or f"roll back to revision {to}",
+            expected_head=ANY_HEAD if expected_head is None else expected_head,
         )
 
     def promote(self, *, reason: str, seconds: float | None) -> tuple[Rollout, Fence | None]:
@@ -171,7 +174,7 @@ class Publisher:
             if head is not None:
                 # This replica's ledger may be behind the head, which no older set may replace.
                 stored = self._store.envelope(head.number)
-                trust.require_after_head(signed, head.digest, stored, now=now)
+                trust.require_after_head(signed, head.digest, stored)
             built = self._builder.build(content)
             statement = signed.verified.statement
             seen = None if head is None else head.number

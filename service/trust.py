@@ -6,7 +6,7 @@ disk before a request runs under it: after a restart nothing older can take its 
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = ["LEDGER", "SetTrust", "SignedSet"]
 LEDGER = "last-verified.json"  # in the replica's state directory
 
 _log = logging.getLogger("quickfix.trust")
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)  # when nothing had expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,22 @@ class SetTrust:
         return SignedSet(digest, envelope, verified)
 
     def require_after_head(
-        self, signed: SignedSet, head_digest: str, head_envelope: bytes | None, *, now: datetime
+        self, signed: SignedSet, head_digest: str, head_envelope: bytes | None
     ) -> None:
         """Raise ReplayRefused when the head is a later set, which this replica may not run yet.
 
-        A head that does not verify has no place in the order.
+        One that has expired is a later set all the same; one without good signatures has no place
+        in the order.
         """
+        if head_envelope is None:
+            return
         try:
-            head = self.verify(head_digest, head_envelope, now=now).verified.statement
+            head = verify(
+                head_envelope, self._keys.current(), content_digest=head_digest, now=_BEFORE_ALL
+            )
         except TrustError:
             return
-        signed.verified.statement.require_after((head.sequence, head.content))
+        signed.verified.statement.require_after((head.statement.sequence, head.statement.content))
 
     def remember(self, signed: SignedSet) -> None:
         """From now on nothing older may run here. Raises ReplayRefused, LedgerInvalid."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from edits.errors import StoreUnavailable
 from edits.store.records import ReplicaReport
 
 __all__ = [
@@ -113,10 +114,19 @@ def laggards(reports: Sequence[ReplicaReport], revision: int, now: datetime) -> 
 def wait(
     look: Callable[[], tuple[Sequence[ReplicaReport], datetime]], revision: int, seconds: float
 ) -> Fence:
-    """Look until no replica lags, or for so many seconds; looks at least once."""
+    """Look until no replica lags, or for so many seconds; looks at least once.
+
+    Raises StoreUnavailable when the store is away at the end; until then it may come back.
+    """
     started = time.monotonic()
     while True:
-        reports, now = look()
+        try:
+            reports, now = look()
+        except StoreUnavailable:
+            if time.monotonic() - started >= seconds:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+            continue
         late = laggards(reports, revision, now)
         took = time.monotonic() - started
         if not late or took >= seconds:

@@ -159,10 +159,13 @@ def publish_signed_set(
 ) -> Response:
     """Publish and activate a whole signed set."""
     note(request, target="signed set", reason=body.reason)
-    content = RevisionContent.from_bytes(canonical_json(body.revision))
+    try:
+        revision, envelope = canonical_json(body.revision), canonical_json(body.envelope)
+    except UnicodeEncodeError:
+        raise RequestInvalid("the body is refused: half a character stands in a text") from None
     published = runtime.publisher.publish_signed(
-        content,
-        canonical_json(body.envelope),
+        RevisionContent.from_bytes(revision),
+        envelope,
         author=caller.name,
         reason=body.reason,
         expected_head=expected_head,
@@ -179,11 +182,16 @@ def roll_back(
     request: Request,
     runtime: Running,
     delivery: HowDelivered,
+    expected_head: ExpectedHead = None,
 ) -> Response:
     """Publish and activate a new revision with the content of an old one."""
     note(request, target=f"revision {body.to}", reason=body.reason)
     published = runtime.publisher.roll_back(
-        body.to, author=caller.name, reason=body.reason, delivery=delivery
+        body.to,
+        author=caller.name,
+        reason=body.reason,
+        expected_head=expected_head,
+        delivery=delivery,
     )
     return _answer(request, published, 200)
 

@@ -51,7 +51,7 @@ class HashedFile(Generic[Entry]):
         self._lock = threading.Lock()
         self._complaint: str | None = None
         self._seen = self._stamp()
-        self._entries = self._read()
+        self._entries = self._parsed(self._text())
 
     def entries(self) -> tuple[Entry, ...]:
         """The entries of the file as it is now."""
@@ -59,8 +59,9 @@ class HashedFile(Generic[Entry]):
             try:
                 stamp = self._stamp()
                 if stamp != self._seen:
+                    text = self._text()  # what cannot be read now is tried again at the next call
                     self._seen = stamp
-                    self._entries = self._read()
+                    self._entries = self._parsed(text)
                     self._complaint = None
                     _log.info("%s read again count=%d", self.title, len(self._entries))
             except self.refusal as error:
@@ -84,11 +85,15 @@ class HashedFile(Generic[Entry]):
         # The change time, too: a mended permission and a copy that keeps its date change no other.
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
-    def _read(self) -> tuple[Entry, ...]:
+    def _text(self) -> bytes:
         try:
-            found = self._parse(yaml.safe_load(self._path.read_text(encoding="utf-8")))
+            return self._path.read_bytes()
         except OSError as error:
             raise self._refused(f"cannot be read: {error.strerror}") from error
+
+    def _parsed(self, text: bytes) -> tuple[Entry, ...]:
+        try:
+            found = self._parse(yaml.safe_load(text.decode()))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"])

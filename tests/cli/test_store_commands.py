@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edits.cli import app
-from edits.errors import ContentMismatch
+from edits.errors import ContentMismatch, HeadMoved
 from edits.manifests import RevisionContent, catalog_entry
 from edits.manifests.signing import SigningKey, sign
 from edits.manifests.statement import RevisionStatement
@@ -17,6 +17,7 @@ from edits.store_commands import LAGGING
 
 BY = {"author": "ana", "reason": "test"}
 SETS = [RevisionContent(), RevisionContent((catalog_entry("remove-beer"),))]
+OTHER = RevisionContent((catalog_entry("remove-pistol"),))
 
 
 @pytest.fixture
@@ -149,3 +150,59 @@ def test_a_soak_without_a_canary_goes_nowhere(url):
     assert result.exit_code == 2
     assert "--soak" in result.output
     assert run("status", "--store", url)["head"] == 1
+
+
+def head_of(url):
+    return run("status", "--store", url)["head"]
+
+
+def refused(*words):
+    result = CliRunner().invoke(app, list(words))
+    assert isinstance(result.exception, HeadMoved), result.output
+    return result.exception
+
+
+def test_a_revision_that_was_made_on_another_head_is_activated_by_force_only(url):
+    """Revision 2 knows nothing of what revision 3 took out."""
+    with RevisionStore.open(url) as store:
+        store.publish_and_activate(OTHER, author="other", reason="a takedown meanwhile")
+        made_on_3 = store.publish(RevisionContent(), author="test", reason="made on it").number
+    words = ["activate", "2", "--store", url]
+    assert (refused(*words).expected, refused(*words).actual) == (1, 3)
+    assert "--force" in refused(*words).message
+    assert refused(*words, "--canary", "0.5").actual == 3
+    assert head_of(url) == 3
+    assert run("activate", str(made_on_3), "--store", url)["revision"] == made_on_3
+
+
+def test_of_two_revisions_made_on_one_head_the_second_does_not_undo_the_first(url):
+    with RevisionStore.open(url) as store:
+        second = store.publish(OTHER, author="test", reason="made on 1, too")
+    run("activate", "2", "--store", url)
+    refused("activate", str(second.number), "--store", url)
+    assert head_of(url) == 2
+    assert run("activate", str(second.number), "--force", "--store", url)["revision"] == 3
+
+
+def test_a_roll_back_that_expects_a_head_is_refused_on_another(url):
+    run("activate", "2", "--store", url)
+    refused("rollback", "1", "--expected-head", "1", "--store", url)
+    assert run("rollback", "1", "--expected-head", "2", "--store", url)["revision"] == 3
+
+
+def test_what_commands_change_and_what_they_are_refused_is_in_the_audit_log(url):
+    report(url, 1)
+    run("activate", "2", "--canary", "0.5", "--author", "ann", "--store", url)
+    run("rollout", "halt", "--reason", "wrong", "--author", "bob", "--store", url)
+    run("activate", "2", "--store", url)
+    run("rollback", "1", "--author", "ann", "--store", url)
+    refused("rollback", "2", "--expected-head", "1", "--store", url)
+    events = reversed(run("audit", "list", "--store", url)["events"])
+    assert [(e["actor"], e["role"], e["action"], e["target"], e["outcome"]) for e in events] == [
+        ("ann", "cli", "activate", "revision 2", "ok"),
+        ("bob", "cli", "halt_rollout", "", "ok"),
+        ("cli", "cli", "activate", "revision 2", "ok"),
+        ("ann", "cli", "rollback", "revision 1", "ok"),
+        ("cli", "cli", "rollback", "revision 2", "refused"),
+    ]
+    assert run("audit", "verify", "--store", url)["holds"] is True

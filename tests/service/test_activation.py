@@ -10,7 +10,7 @@ from torch import nn
 
 from edits.errors import NonFinite, StoreUnavailable
 from edits.manifests import RevisionContent, parse_manifest
-from edits.store import HEARTBEAT_SECONDS, ReplicaReport, RevisionStore
+from edits.store import HEARTBEAT_SECONDS, ReplicaReport, Revision, RevisionStore
 from service.activation import Activator
 from service.errors import ActivationFailed
 from service.generation.encoder import PromptEncoder
@@ -321,6 +321,26 @@ def test_waiting_for_a_revision_ends_with_the_reason_when_it_cannot_be_run(
     activator.refresh()
     with pytest.raises(ActivationFailed, match="site_unknown"):
         activator.wait_for(number, 5.0)
+
+
+def test_waiting_for_a_revision_outlasts_a_store_that_is_away_for_a_moment(
+    store: RevisionStore, builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activator = activator_of(store, builder)
+    activator.refresh()
+    number = publish(store, content(builder, manifest()))
+
+    def fail(_number: int) -> Revision:
+        raise StoreUnavailable("the connection was reset")
+
+    with monkeypatch.context() as away:
+        away.setattr(store, "revision", fail)
+        activator.refresh()
+    assert activator.state.last_error is not None
+    assert activator.wait_for(number, 0.01) is None
+    activator.refresh()
+    reached = activator.wait_for(number, 0.0)
+    assert reached is not None and reached.revision == number
 
 
 def test_an_encoder_that_moves_the_empty_prompt_is_never_activated(

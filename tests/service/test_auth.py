@@ -155,6 +155,21 @@ def test_a_file_that_turns_bad_leaves_the_last_good_one_and_says_so_once(
     assert kind.name(file, "Bearer secret") == "back"
 
 
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_at_the_next_call(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that was taken out must not stay good because no file could be opened just then."""
+    path = kind.write(tmp_path / "f.yaml", "ci", "old")
+    file = kind.open(path)
+    kind.write(path, "ci", "new")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "read_bytes", lambda _path: os.open(path / "no descriptor is left", 0))
+        assert kind.name(file, "Bearer old") == "ci"
+    assert kind.name(file, "Bearer new") == "ci"
+    with pytest.raises(Unauthenticated):
+        kind.name(file, "Bearer old")
+
+
 def entry(**fields: Any) -> dict[str, Any]:
     return {"name": "a", "role": "viewer", "sha256": "0" * 64} | fields
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from edits.errors import StoreUnavailable
 from edits.store import ReplicaReport
 from service.generation.request import GenerationRequest
 from service.settings import Settings
@@ -218,3 +219,34 @@ def test_a_run_that_two_threads_end_at_once_is_counted_once(fleet):
     assert dict(runs._counts) == {1: 1}
     other.end()
     assert dict(runs._counts) == {}
+
+
+def test_a_fence_that_the_store_cannot_tell_of_names_the_revision_that_is_published(
+    fleet, monkeypatch
+):
+    one = fleet[0]
+
+    def away(_revision, _seconds):
+        raise StoreUnavailable("postgresql://user@host: the connection was reset")
+
+    monkeypatch.setattr(one.runtime.store, "fence", away)
+    answer = one.publish(manifest(), wait=5)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "activation_failed")
+    message = answer.json()["error"]["message"]
+    assert "revision 2 is published and the head" in message
+    assert "postgresql" not in message
+    assert one.runtime.store.head_number() == 2
+
+
+def test_a_roll_back_that_expects_another_head_is_refused(fleet):
+    one = fleet[0]
+    one.publish(manifest())
+    answer = one.client.post(
+        "/admin/rollback", params={"expected_head": 1}, json={"to": 1}, headers=one.operator
+    )
+    assert (answer.status_code, answer.json()["error"]["type"]) == (409, "head_moved")
+    assert one.runtime.store.head_number() == 2
+    answer = one.client.post(
+        "/admin/rollback", params={"expected_head": 2}, json={"to": 1}, headers=one.operator
+    )
+    assert (answer.status_code, answer.json()["revision"]) == (200, 3)

@@ -270,6 +270,43 @@ def test_an_older_set_does_not_replace_the_head_through_a_replica_that_is_behind
     assert replica.runtime.store.head_number() == 1
 
 
+@pytest.mark.parametrize("ended", ["set", "key"])
+def test_an_older_set_does_not_replace_a_head_that_has_expired(
+    replica, trusting, start_replica, tmp_path, monkeypatch, keys, ended
+):
+    """Its signatures count no more, and it is the later set all the same."""
+    last = content(replica, manifest(concept="cat"))
+    expires = timedelta(seconds=2) if ended == "set" else SOON
+    assert publish(replica, last, envelope(last, 9, expires=expires)).status_code == 201
+    update = {"store": trusting.store_url, "state_dir": tmp_path / "two", "replica": "two"}
+    behind = start_replica(trusting.model_copy(update=update))
+    monkeypatch.setattr(behind.runtime.reconciler, "tick", lambda: None)
+    signers = (ALICE, BOB)
+    if ended == "key":
+        gone = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        keys_file(keys, alice=ALICE, bob=BOB, mallory=MALLORY)
+        document = json.loads(keys.read_text(encoding="utf-8"))
+        document["keys"][1]["not_after"] = gone
+        keys.write_text(json.dumps(document), encoding="utf-8")
+        signers = (ALICE, MALLORY)
+    else:
+        time.sleep(2.1)
+    older = content(replica, manifest(concept="knife"))
+    answer = publish(behind, older, envelope(older, 5, *signers))
+    assert (answer.status_code, error_of(answer)) == (409, "replay_refused")
+    assert replica.runtime.store.head_number() == 1
+
+
+@pytest.mark.parametrize("part", ["revision", "envelope"])
+def test_half_a_character_in_a_signed_set_is_refused(replica, part):
+    body = {"revision": {"edits": []}, "envelope": {}, part: {"text": "\ud800"}}
+    answer = replica.client.post(
+        "/admin/revisions", content=json.dumps(body), headers=replica.operator
+    )
+    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert "half a character" in answer.json()["error"]["message"]
+
+
 def test_a_head_that_nobody_signed_does_not_keep_a_signed_set_away(replica):
     publish_one(replica, sequence=1)
     replica.runtime.store.publish_and_activate(content(replica), author="eve", reason="")

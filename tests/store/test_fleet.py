@@ -1,11 +1,13 @@
 """Who counts in a fleet, and when a fence is closed."""
 
+import time
 from datetime import timedelta
 
 import pytest
 
+from edits.errors import StoreUnavailable
 from edits.store import ReplicaReport, standing
-from edits.store.fleet import laggards
+from edits.store.fleet import laggards, wait
 
 from .conftest import START
 from .contents import content
@@ -60,6 +62,29 @@ def test_a_fence_of_revision_5_names_who_may_still_answer_with_an_older_one(give
 def test_a_fence_is_looked_at_even_without_time(store):
     fence = store.fence(1, 0.0)
     assert (fence.closed, fence.replicas, fence.laggards) == (True, 0, ())
+
+
+def test_a_fence_outlasts_a_store_that_is_away_for_a_moment():
+    answers = iter([StoreUnavailable("gone"), StoreUnavailable("gone"), ([report()], START)])
+
+    def look():
+        answer = next(answers)
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
+
+    fence = wait(look, 4, 5.0)
+    assert (fence.closed, fence.replicas) == (True, 1)
+
+
+def test_a_fence_whose_store_stays_away_says_so_in_time():
+    def look():
+        raise StoreUnavailable("gone")
+
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        wait(look, 4, 0.2)
+    assert 0.2 <= time.monotonic() - started < 2
 
 
 def test_an_urgent_activation_is_kept_with_the_head_and_never_taken_back(store):
