@@ -24,7 +24,7 @@ from edits.manifests import (
     load_signed_set,
 )
 from edits.publication import Gatekeeper
-from edits.store import Revision, RevisionStore, SignedBy
+from edits.store import AuditEvent, Revision, RevisionStore, SignedBy
 from service import metrics
 from service.errors import describe
 from service.own_thread import in_own_thread
@@ -67,6 +67,7 @@ class DesiredState:
         self._replica = replica
         self._trust = trust
         self._clock = clock
+        self.meanwhile: Callable[[], object] = lambda: None  # again and again while the gate works
         self._settled: str | None = None  # digest of the files that need no more work
         self._status = DirectoryStatus()
 
@@ -112,14 +113,15 @@ class DesiredState:
                 trust.require_after_head(signed, head.digest, stored)
             self._builder.build(content)  # what this model cannot carry is never published
             statement = signed.verified.statement
-            revision = self._store.publish_and_activate(
-                content,
-                author=self._replica,
-                reason=f"edits directory changed: sequence {statement.sequence}",
-                expected_head=None if head is None else head.number,
-                signed=SignedBy(files.envelope, statement.expires),
+            self._became(
+                self._store.publish_and_activate(
+                    content,
+                    author=self._replica,
+                    reason=f"edits directory changed: sequence {statement.sequence}",
+                    expected_head=None if head is None else head.number,
+                    signed=SignedBy(files.envelope, statement.expires),
+                )
             )
-            _log.info("published revision=%d edits=%d", revision.number, len(content.edits))
         return tuple(edit.name for edit in content.edits)
 
     def _publish_manifests(self) -> tuple[str, ...]:
@@ -135,13 +137,32 @@ class DesiredState:
         if head is not None and head.digest == content.digest():
             return
         self._builder.build(content)  # what this model cannot carry is never published
-        revision = self._store.publish_and_activate(
-            content,
-            author=self._replica,
-            reason="edits directory changed",
-            expected_head=None if head is None else head.number,
+        self._became(
+            self._store.publish_and_activate(
+                content,
+                author=self._replica,
+                reason="edits directory changed",
+                expected_head=None if head is None else head.number,
+            )
         )
-        _log.info("published revision=%d edits=%d", revision.number, len(wanted.edits))
+
+    def _became(self, revision: Revision) -> None:
+        _log.info("published revision=%d edits=%d", revision.number, len(revision.content.edits))
+        # The head has moved: what cannot be recorded now must not look like a refused directory.
+        try:
+            self._store.record(
+                AuditEvent(
+                    self._replica,
+                    "directory",
+                    "publish",
+                    f"revision {revision.number}",
+                    "ok",
+                    revision.digest,
+                )
+            )
+        except QuickFixError as error:
+            metrics.AUDIT_FAILURES.inc()
+            _log.error("not recorded action=publish error=%s", type(error).__name__)
 
     def _admitted(self, wanted: ManifestSet, published: RevisionContent) -> RevisionContent:
         """The directory's set; what is new in it has passed the gate beside the rest of it.
@@ -160,7 +181,8 @@ class DesiredState:
         for edit in edits:
             if edit.name not in names:
                 admit = partial(self._gatekeeper.admit, content, edit)
-                content = in_own_thread(admit).content
+                content = in_own_thread(admit, meanwhile=self.meanwhile).content
+                self.meanwhile()
         # Last: the gate examines an edit beside all the others, whatever `default` is to be.
         return replace(
             content,

@@ -7,15 +7,25 @@ denoising step takes half as long again, although the other teams have nothing t
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 __all__ = ["in_own_thread"]
 
+_SECOND = 1.0
+
 _Result = TypeVar("_Result")
 
 
-def in_own_thread(work: Callable[[], _Result]) -> _Result:
-    """What `work` returns or raises; its thread, and its team, have ended by then."""
+def in_own_thread(
+    work: Callable[[], _Result], *, meanwhile: Callable[[], object] = lambda: None
+) -> _Result:
+    """What `work` returns or raises; its thread, and its team, have ended by then.
+
+    `meanwhile` is called here after every second of the wait.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="own") as pool:
-        return pool.submit(work).result()
+        future = pool.submit(work)
+        while not wait([future], timeout=_SECOND).done:
+            meanwhile()
+        return future.result()

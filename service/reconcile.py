@@ -29,6 +29,9 @@ class Reconciler:
     ) -> None:
         self._activator = activator
         self._directory = directory
+        if directory is not None:
+            # The gate may take long: the head is followed and heartbeats are sent meanwhile.
+            directory.meanwhile = activator.refresh
         self._store = store
         self._after_tick = after_tick
         self._watch: HeadWatch | None = None

@@ -3,11 +3,14 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edits.manifests import ConceptEdit, RevisionContent
+from edits.publication import Admission
 from service.settings import Settings
 
 from .replica import Replica, manifest
@@ -274,3 +277,51 @@ def test_names_and_kinds_of_files_that_are_no_manifest_neither_end_nor_block_a_t
     )
     assert active(replica) == ["remove-pistol"]
     assert replica.runtime.alive
+
+
+def test_the_head_is_followed_and_heartbeats_are_sent_while_the_gate_works(
+    directory_settings: Settings,
+    folder: Path,
+    start_replica: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An urgent head must not wait for a manifest whose pictures are being drawn."""
+    replica = start_replica(directory_settings)
+    runtime = replica.runtime
+    assert runtime.directory is not None
+    gatekeeper = runtime.directory._gatekeeper
+    admit, works, may_go_on = gatekeeper.admit, threading.Event(), threading.Event()
+
+    def slow(content: RevisionContent, edit: ConceptEdit) -> Admission:
+        works.set()
+        may_go_on.wait(60)
+        return admit(content, edit)
+
+    monkeypatch.setattr(gatekeeper, "admit", slow)
+    write(folder, manifest())
+    ticking = threading.Thread(target=runtime.reconciler.tick)
+    ticking.start()
+    assert works.wait(20)
+    takedown = runtime.store.publish_and_activate(
+        RevisionContent(policies={"other": ()}), author="ops", reason="now", urgent=True
+    )
+    assert runtime.activator.wait_for(takedown.number, 20) is not None
+    deadline = time.monotonic() + 20
+    while runtime.store.replicas()[0].active_revision != takedown.number:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    may_go_on.set()
+    ticking.join()
+    runtime.reconciler.tick()  # the head has moved meanwhile: the set is made anew on it
+    assert active(replica) == ["remove-pistol"]
+
+
+def test_what_the_directory_publishes_is_in_the_audit_log(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    replica = start_replica(directory_settings)
+    write(folder, manifest())
+    replica.runtime.reconciler.tick()
+    event = next(e for e in replica.read("audit")["events"] if e["role"] == "directory")
+    assert (event["action"], event["target"], event["outcome"]) == ("publish", "revision 2", "ok")
+    assert event["actor"] == directory_settings.replica
