@@ -38,6 +38,7 @@ class Composition:
     weights: Mapping[Site, Tensor]
     digest: str
     report: Callable[[str], tuple[EditReport, ...]]  # of one edit, by its name
+    preserve_drift: Callable[[], float]  # as `EditReport` has it, the largest of all sites
     names: tuple[str, ...]
     pinned: Mapping[Site, Tensor]  # (r, d_in) for each site: the span that it leaves still
 
@@ -143,7 +144,10 @@ class Editor:
                 if spec.name == name
             )
 
-        return Composition(weights, weights_digest(weights), report, names, pinned)
+        def preserve_drift() -> float:
+            return max((self._drift(*each, weights[each[0]]) for each in solved.items()), default=0)
+
+        return Composition(weights, weights_digest(weights), report, preserve_drift, names, pinned)
 
     def apply(self, composition: Composition) -> dict[str, nn.Module]:
         """The edited components by name; they share every unedited tensor with the pristine ones.
@@ -172,6 +176,11 @@ class Editor:
         return edited
 
     @torch.no_grad()
+    def _drift(self, site: Site, joint: Joint, weight: Tensor) -> float:
+        pristine = self.components.layer(site).weight.double()
+        return gram_drift(weight.double() - pristine, pristine, joint.gram())
+
+    @torch.no_grad()
     def _report(
         self,
         site: Site,
@@ -191,7 +200,7 @@ class Editor:
             site=site,
             rows=rows.captured,
             residual=residual(weight.double(), pristine, rows, extra),
-            preserve_drift=gram_drift(weight.double() - pristine, pristine, joint.gram()),
+            preserve_drift=self._drift(site, joint, weight),
             empty_prompt_drift=drift(layer(empty), _edited_layer(layer, weight, spanned)(empty)),
             neighbours=joint.neighbours.get(spec.name, ()),
             seconds=seconds,

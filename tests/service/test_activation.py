@@ -10,6 +10,7 @@ from torch import nn
 
 from edits.errors import NonFinite, StoreUnavailable
 from edits.manifests import RevisionContent, parse_manifest
+from edits.plan import edit_spec
 from edits.store import HEARTBEAT_SECONDS, ReplicaReport, Revision, RevisionStore
 from service.activation import Activator
 from service.errors import ActivationFailed
@@ -365,6 +366,32 @@ def test_an_encoder_that_moves_the_empty_prompt_is_never_activated(
     assert activator.active is not None and activator.active.revision == 1
     assert activator.state.last_error is not None
     assert "moves the empty prompt" in activator.state.last_error
+
+
+def test_a_set_that_moves_what_is_to_stay_beyond_the_bound_is_never_activated(
+    store: RevisionStore, builder: SnapshotBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signs a set, or writes the store, passes no gate."""
+    activator = activator_of(store, builder)
+    activator.refresh()
+    wanted = content(
+        builder,
+        manifest(
+            preserve=["cat", "knife"],
+            method={"ridge": 1e-9, "preserve_weight": 0.0, "tokens": "last"},
+        ),
+    )
+    drift = builder._editor.compose([edit_spec(wanted.edits[0])]).preserve_drift()
+    assert 0.1 < drift < 2
+    number = publish(store, wanted)
+    monkeypatch.setattr("service.snapshot._MAX_DRIFT", 0.99 * drift)
+    activator.refresh()
+    assert activator.active is not None and activator.active.revision == 1
+    assert activator.state.last_error is not None
+    assert f"moves what is to stay by {drift:.2g} times" in activator.state.last_error
+    monkeypatch.setattr("service.snapshot._MAX_DRIFT", 1.01 * drift)
+    activator.refresh()
+    assert activator.active.revision == number
 
 
 def test_the_self_test_passes_every_concept_under_every_encoder_once_and_many_at_a_time(
