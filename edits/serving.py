@@ -18,7 +18,12 @@ START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 # Longer than any common gateway keeps an idle connection: who closes first must be who sends, else
 # a POST meets a closed connection, and nobody may send a POST again by itself.
-SERVE_OPTIONS = ("--timeout-keep-alive", "620")
+# And an end to waiting for clients that read slowly, once what was drawn has ended.
+LEAVE_SECONDS = 30
+SERVE_OPTIONS = (
+    *("--timeout-keep-alive", "620"),
+    *("--timeout-graceful-shutdown", str(LEAVE_SECONDS)),
+)
 
 
 class ServiceDidNotStart(RuntimeError):

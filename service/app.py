@@ -5,6 +5,7 @@ import logging
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.draining import drain_on_sigterm
 from service.own_thread import in_own_thread
 from service.settings import MAX_REQUEST_SECONDS, Settings
 from service.worker_watch import end_with_worker
@@ -56,6 +57,7 @@ class QuickFix:
         api, _edge.app = create_api()
         self._runtime = in_own_thread(lambda: Runtime.start(Settings.from_env()))
         api.state.runtime = self._runtime
+        drain_on_sigterm(self._runtime.drain)
 
     def __is_ready__(self) -> bool:
         return self._runtime.ready
@@ -65,5 +67,5 @@ class QuickFix:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # BentoML has no types
     def stop(self) -> None:
-        """Drain: finish what runs, refuse what is new."""
+        """End what is left; on SIGTERM it has been drained before."""
         self._runtime.stop()

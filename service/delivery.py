@@ -1,6 +1,7 @@
 """How a change is to reach the fleet, how it does, and what became of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +60,23 @@ class Published:
 
 
 class Deliverer:
-    """Moves the head, or puts a revision on trial beside it, and waits as asked. Thread-safe."""
+    """Moves the head, or puts a revision on trial beside it, and waits as asked. Thread-safe.
 
-    def __init__(self, store: RevisionStore, activator: Activator, reconciler: Reconciler) -> None:
+    Once `given_up` is true no fence is waited for any longer.
+    """
+
+    def __init__(
+        self,
+        store: RevisionStore,
+        activator: Activator,
+        reconciler: Reconciler,
+        *,
+        given_up: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._activator = activator
         self._reconciler = reconciler
+        self._given_up = given_up
 
     def publish(
         self,
@@ -123,7 +135,7 @@ class Deliverer:
         """Make the revision on trial the head; with `seconds` wait so long for the fence."""
         rollout = self._store.rollouts.promote(reason)
         self._reconciler.wake()
-        fence = None if seconds is None else self._store.fence(rollout.revision, seconds)
+        fence = None if seconds is None else self._fence(rollout.revision, seconds)
         return rollout, fence
 
     def halt(self, *, reason: str) -> Rollout:
@@ -146,14 +158,14 @@ class Deliverer:
         seconds = time.perf_counter() - started
         fence = None
         if limit is not None or here is None:
-            fence = self._fence(revision, max(0.0, (limit or 0.0) - seconds))
+            fence = self._fence(revision.number, max(0.0, (limit or 0.0) - seconds))
         return Published(revision, built, gate, fence, seconds)
 
-    def _fence(self, revision: Revision, seconds: float) -> Fence:
+    def _fence(self, number: int, seconds: float) -> Fence:
         try:
-            return self._store.fence(revision.number, seconds)
+            return self._store.fence(number, seconds, given_up=self._given_up)
         except StoreUnavailable as error:
             raise ActivationFailed(
-                f"revision {revision.number} is published and the head, but the store cannot be "
-                "reached to ask whether anything older still runs; see /admin/status"
+                f"revision {number} is published and the head, but the store cannot be reached "
+                "to ask whether anything older still runs; see /admin/status"
             ) from error

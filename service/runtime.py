@@ -150,7 +150,7 @@ class Runtime:
             store,
             builder,
             gatekeeper,
-            Deliverer(store, activator, reconciler),
+            Deliverer(store, activator, reconciler, given_up=lambda: engine.draining),
             directory_owns_edits=directory is not None,
             trust=trust,
         )
@@ -200,13 +200,17 @@ class Runtime:
         """Both threads run; a bug that ended one is cured by a restart only."""
         return self.engine.alive and self.reconciler.alive
 
+    def drain(self) -> None:
+        """Refuse what is new and what waits, finish what is drawn within the settings' time."""
+        self.engine.drain(self.settings.drain_seconds)
+
     def stop(self) -> None:
-        """Stop a running trace, finish what else runs within the settings' time, close the store.
+        """Stop a running trace, drain, close the store.
 
         A trace keeps what it has drawn and goes on when it is asked for again.
         """
         self.traces.stop()
-        self.engine.drain(self.settings.drain_seconds)
+        self.drain()
         self.reconciler.stop()
         self.store.close()
 

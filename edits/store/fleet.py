@@ -112,9 +112,12 @@ def laggards(reports: Sequence[ReplicaReport], revision: int, now: datetime) -> 
 
 
 def wait(
-    look: Callable[[], tuple[Sequence[ReplicaReport], datetime]], revision: int, seconds: float
+    look: Callable[[], tuple[Sequence[ReplicaReport], datetime]],
+    revision: int,
+    seconds: float,
+    given_up: Callable[[], bool],
 ) -> Fence:
-    """Look until no replica lags, or for so many seconds; looks at least once.
+    """Look until no replica lags, for so many seconds, or until given up; looks at least once.
 
     Raises StoreUnavailable when the store is away at the end; until then it may come back.
     """
@@ -123,13 +126,13 @@ def wait(
         try:
             reports, now = look()
         except StoreUnavailable:
-            if time.monotonic() - started >= seconds:
+            if time.monotonic() - started >= seconds or given_up():
                 raise
             time.sleep(_PAUSE_SECONDS)
             continue
         late = laggards(reports, revision, now)
         took = time.monotonic() - started
-        if not late or took >= seconds:
+        if not late or took >= seconds or given_up():
             counted = sum(standing(report, now) != "gone" for report in reports)
             return Fence(revision, took, counted, late)
         time.sleep(_PAUSE_SECONDS)

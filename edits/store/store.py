@@ -246,14 +246,16 @@ class RevisionStore:
         with self._database.read() as connection:
             return replicas.reports(connection)
 
-    def fence(self, revision: int, seconds: float) -> fleet.Fence:
-        """Wait until no replica runs anything below `revision`, at most so many seconds."""
+    def fence(
+        self, revision: int, seconds: float, *, given_up: Callable[[], bool] = lambda: False
+    ) -> fleet.Fence:
+        """Wait until nothing below `revision` runs, for so many seconds, or until `given_up`."""
 
         def look() -> tuple[Sequence[ReplicaReport], datetime]:
             with self._database.read() as connection:
                 return replicas.reports(connection), self._now(connection)
 
-        return fleet.wait(look, revision, seconds)
+        return fleet.wait(look, revision, seconds, given_up)
 
     def now(self) -> datetime:
         """The store's clock: what heartbeats are dated by."""

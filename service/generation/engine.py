@@ -66,7 +66,11 @@ class Engine:
         snapshot = self._runs.current
         if snapshot is None or self._draining:
             metrics.REJECTED.labels("not_ready").inc()
-            raise NotReady("no revision is active on this replica")
+            raise NotReady(
+                "this replica shuts down"
+                if self._draining
+                else "no revision is active on this replica"
+            )
         require_policy(snapshot, request.policy)
         deadline = time.monotonic() + self._timeout_seconds
         job = Job(request, deadline=deadline, listener=listener)

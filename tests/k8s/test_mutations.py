@@ -51,6 +51,7 @@ MUTATIONS = [
              "envFrom[0].configMapRef.name"),
     # Deployment: command line, probes and ports
     Mutation("Deployment", f"{SERVER}.args.2", "5", "containers[0].args"),
+    Mutation("Deployment", f"{SERVER}.args.4", GONE, "containers[0].args"),
     Mutation("Deployment", f"{SERVER}.readinessProbe.httpGet.path", "/ready",
              "readinessProbe.httpGet.path"),
     Mutation("Deployment", f"{SERVER}.startupProbe.httpGet.path", "/readyz",
@@ -110,6 +111,8 @@ MUTATIONS = [
     Mutation("ConfigMap", "data.QUICKFIX_REQUEST_TIMEOUT_SECONDS", "601",
              "data.QUICKFIX_REQUEST_TIMEOUT_SECONDS", object="quickfix-settings"),
     Mutation("ConfigMap", "data.QUICKFIX_DRAIN_SECONDS", "300", "terminationGracePeriodSeconds",
+             object="quickfix-settings"),
+    Mutation("ConfigMap", "data.QUICKFIX_DRAIN_SECONDS", "59", "env[QUICKFIX_DRAIN_SECONDS]",
              object="quickfix-settings"),
     Mutation("ConfigMap", "data.QUICKFIX_TOKENS_FILE", "/etc/quickfix/tokens/token.yaml",
              "data.QUICKFIX_TOKENS_FILE", object="quickfix-settings"),

@@ -226,7 +226,7 @@ def test_a_fence_that_the_store_cannot_tell_of_names_the_revision_that_is_publis
 ):
     one = fleet[0]
 
-    def away(_revision, _seconds):
+    def away(_revision, _seconds, **_given_up):
         raise StoreUnavailable("postgresql://user@host: the connection was reset")
 
     monkeypatch.setattr(one.runtime.store, "fence", away)

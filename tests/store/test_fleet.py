@@ -73,7 +73,7 @@ def test_a_fence_outlasts_a_store_that_is_away_for_a_moment():
             raise answer
         return answer
 
-    fence = wait(look, 4, 5.0)
+    fence = wait(look, 4, 5.0, lambda: False)
     assert (fence.closed, fence.replicas) == (True, 1)
 
 
@@ -83,7 +83,7 @@ def test_a_fence_whose_store_stays_away_says_so_in_time():
 
     started = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        wait(look, 4, 0.2)
+        wait(look, 4, 0.2, lambda: False)
     assert 0.2 <= time.monotonic() - started < 2
 
 

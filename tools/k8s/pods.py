@@ -6,7 +6,7 @@ from itertools import pairwise
 from typer.testing import CliRunner
 
 from edits.cli import app
-from edits.serving import SERVE_OPTIONS
+from edits.serving import LEAVE_SECONDS, SERVE_OPTIONS
 from service.errors import SettingsInvalid
 from tools.k8s.contract import IMAGE_USER, Contract
 from tools.k8s.overlay import Finding, Overlay, Pod
@@ -146,10 +146,13 @@ def _ending(overlay: Overlay, pod: Pod, contract: Contract) -> Iterator[Finding]
         settings = contract.settings(own)
     except SettingsInvalid:
         return  # the settings' own check says so
-    needed = sleep + settings.request_timeout_seconds + settings.drain_seconds + EXIT_SECONDS
+    if settings.drain_seconds < settings.request_timeout_seconds:
+        message = f"gives up what may run for {settings.request_timeout_seconds:g} s"
+        yield pod.in_container("env[QUICKFIX_DRAIN_SECONDS]", message)
+    needed = sleep + settings.drain_seconds + LEAVE_SECONDS + EXIT_SECONDS
     grace = pod.spec.get("terminationGracePeriodSeconds", 30)
     if grace < needed:
-        message = f"{grace} s for preStop, the longest request, the drain and the exit: {needed:g}"
+        message = f"{grace} s for preStop, the drain, slow readers and the exit: {needed:g}"
         yield pod.finding("terminationGracePeriodSeconds", message)
     strategy = pod.manifest.spec.get("strategy") or {}
     rolling = strategy.get("rollingUpdate") or {}
