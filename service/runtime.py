@@ -132,7 +132,7 @@ class Runtime:
             embedder=Embedder(prompts, cache_bytes=settings.embedding_cache_mib * 2**20),
             schedulers=Schedulers(pipeline.scheduler),
             batches=Batches(backend),
-            decoder=Decoder(backend, pipeline),
+            decoder=Decoder(backend, pipeline, max_waiting=2 * settings.max_batch),
             latent_shape=model.latent_shape,
             max_batch=settings.max_batch,
         )

@@ -20,24 +20,30 @@ from service.own_thread import in_own_thread
 __all__ = ["Decoder"]
 
 _MAX_BATCH = 8  # a VAE takes far more memory for a picture than a UNet
+_LOOK_SECONDS = 1.0  # how often who waits looks whether the thread has ended by a bug
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
     latents: Tensor  # (1, channels, rows, columns)
     then: Callable[[Image | Exception], None]
+    wanted: Callable[[], bool]
+    preview: bool
 
 
 class Decoder:
     """Decodes what it is given in the order it comes, as many of one shape at once as wait.
 
+    Whoever gives it work asks first whether it is full: it holds the latents of what waits.
     Pictures pass the pipeline's own safety checker and image processor.
     """
 
-    def __init__(self, backend: Backend, pipeline: Any) -> None:
+    def __init__(self, backend: Backend, pipeline: Any, *, max_waiting: int = _MAX_BATCH) -> None:
         self._backend = backend
         self._pipeline = pipeline
+        self._max_waiting = max_waiting
         self._orders: deque[_Order] = deque()
+        self._images = 0  # that were submitted and have no picture yet
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="decoding", daemon=True)
@@ -51,19 +57,53 @@ class Decoder:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def submit(self, latents: Tensor, then: Callable[[Image | Exception], None]) -> None:
-        """Decode latents (1, channels, rows, columns); `then` is called on this thread."""
-        with self._changed:
-            self._orders.append(_Order(latents, then))
-            self._changed.notify()
+    @property
+    def full(self) -> bool:
+        """Whether as many images wait to be decoded as may; a thread that ended waits for none."""
+        return self._images >= self._max_waiting and self.alive
 
-    def close(self) -> None:
-        """Finish what was submitted and end the thread."""
+    def wait_while_full(self) -> None:
+        """Return once another image may be submitted."""
+        with self._changed:
+            while self.full:
+                self._changed.wait(_LOOK_SECONDS)
+
+    def submit(
+        self,
+        latents: Tensor,
+        then: Callable[[Image | Exception], None],
+        *,
+        wanted: Callable[[], bool],
+    ) -> None:
+        """Decode latents (1, channels, rows, columns); `then` is called on this thread.
+
+        So is `wanted`, when their turn has come; False, and they are left out without `then`.
+        """
+        with self._changed:
+            self._images += 1
+            self._orders.append(_Order(latents, then, wanted, preview=False))
+            self._changed.notify_all()
+
+    def preview(
+        self,
+        latents: Tensor,
+        then: Callable[[Image | Exception], None],
+        *,
+        wanted: Callable[[], bool],
+    ) -> None:
+        """The same for a picture that may be left out: it is, while a whole batch waits already."""
+        with self._changed:
+            if len(self._orders) < _MAX_BATCH:
+                self._orders.append(_Order(latents, then, wanted, preview=True))
+                self._changed.notify_all()
+
+    def close(self, seconds: float | None = None) -> None:
+        """Finish what was submitted and end the thread; wait for that, at most so long."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(seconds)
 
     @torch.inference_mode()
     def decode(self, latents: Sequence[Tensor]) -> list[Image]:
@@ -86,9 +126,15 @@ class Decoder:
         return pictures
 
     def _serve(self) -> None:
-        while orders := self._take():
-            with metrics.DECODE_SECONDS.time():
-                results = in_own_thread(partial(self._pictures, orders))
+        while taken := self._take():
+            orders = [order for order in taken if order.wanted()]
+            results: list[Image | Exception] = []
+            if orders:
+                with metrics.DECODE_SECONDS.time():
+                    results = in_own_thread(partial(self._pictures, orders))
+            with self._changed:  # before clients hear of it: they may send their next request
+                self._images -= sum(not order.preview for order in taken)
+                self._changed.notify_all()
             for order, result in zip(orders, results, strict=True):
                 order.then(result)
 

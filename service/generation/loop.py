@@ -85,13 +85,15 @@ class DenoisingLoop:
         """End once the closed room is empty and what runs is done, or stopped after `seconds`."""
         if self._thread.ident is None:
             return
+        until = time.monotonic() + seconds
         self._thread.join(timeout=seconds)
-        if self._thread.is_alive():
-            with self._open_lock:
-                late = tuple(self._open)
-            for running in late:
-                running.job.cancel("drain")
-            self._thread.join()
+        if not self._thread.is_alive():  # it gives the decoder nothing any more
+            self._decoder.close(max(0.0, until - time.monotonic()))
+        with self._open_lock:
+            late = tuple(self._open)
+        for running in late:
+            running.job.cancel("drain")
+        self._thread.join()
         self._decoder.close()
         self._refuse_waiting()  # what the decoder's last pictures were to start over
 
@@ -113,10 +115,14 @@ class DenoisingLoop:
     def _take_in(self) -> bool:
         """Give free places away, first come first served; wait for a job where there is nothing.
 
+        While the decoder is full no place is free: else images would wait there without a bound.
         False when there is nothing left to do, ever.
         """
         while True:
-            free = self._max_batch - sum(len(running.drawings) for running in self._drawn)
+            drawings = sum(len(running.drawings) for running in self._drawn)
+            if not drawings:
+                self._decoder.wait_while_full()
+            free = 0 if self._decoder.full else self._max_batch - drawings
             unfinished = next((job for job in self._drawn if job.waits_for_places), None)
             if free and unfinished is not None:
                 self._begin_image(unfinished)
@@ -170,16 +176,24 @@ class DenoisingLoop:
     def _let_go(self) -> None:
         """Stop at this step what nobody waits for, and what must start over."""
         for running in tuple(self._drawn):
-            if running.claimed:  # by the decoder: one of its images failed there
+            if running.claimed:  # on the decoder's thread
                 self._leave_loop(running)
-                continue
-            try:
-                running.job.check()
-            except QuickFixError as error:
-                self._end(running, error)
-                continue
-            if running.run.must_start_over:
-                self._start_over(running)
+            else:
+                self._goes_on(running)
+
+    def _goes_on(self, running: RunningJob) -> bool:
+        """False once it has an answer or a place to start over, which it may be given here."""
+        if running.claimed:
+            return False
+        try:
+            running.job.check()
+        except QuickFixError as error:
+            self._end(running, error)
+            return False
+        if running.run.must_start_over:
+            self._start_over(running)
+            return False
+        return True
 
     def _step(self) -> None:
         groups: defaultdict[Group, dict[Drawing, RunningJob]] = defaultdict(dict)
@@ -214,6 +228,7 @@ class DenoisingLoop:
         """Tell of a step, show what is to be shown, and hand clean latents to the decoder."""
         index = running.drawings[drawing]
         job = running.job
+        wanted = partial(self._goes_on, running)
         if job.listens:
             job.tell(Stepped(index, drawing.taken, drawing.steps))
         if preview is not None and drawing.predicted is not None:
@@ -225,30 +240,22 @@ class DenoisingLoop:
                 elif not running.claimed:
                     job.tell(Previewed(index, preview, picture, taken, steps))
 
-            self._decoder.submit(drawing.predicted, show)
+            self._decoder.preview(drawing.predicted, show, wanted=wanted)
         if drawing.done:
             del running.drawings[drawing]
             if not running.in_loop:
                 self._drawn.remove(running)
-            # Before the client hears of it: its next request must find the place that it left.
-            self._room.freed(1)
-            self._decoder.submit(drawing.latents, partial(self._decoded, running, index))
+            if not self._decoder.full:
+                # Before the client hears of it: its next request must find the place that it left.
+                self._room.freed(1)
+            decoded = partial(self._decoded, running, index)
+            self._decoder.submit(drawing.latents, decoded, wanted=wanted)
 
     def _decoded(self, running: RunningJob, index: int, picture: Image | Exception) -> None:
         """On the decoder's thread."""
         if isinstance(picture, Exception):
             self._end(running, picture)
-            return
-        if not running.receive(index, picture):
-            return
-        try:
-            running.job.check()
-        except QuickFixError as error:
-            self._end(running, error)
-            return
-        if running.run.must_start_over:
-            self._start_over(running)
-        else:
+        elif running.receive(index, picture) and self._goes_on(running):
             self._end(running)
 
     def _start_over(self, running: RunningJob) -> None:
