@@ -29,6 +29,7 @@ class Run:
     def __init__(self, snapshot: ActiveSnapshot, runs: "Runs") -> None:
         self.snapshot = snapshot
         self.ended = False  # Runs sets it, under its lock
+        self.sending = 0  # previews that leave just now; likewise
         self.outcome: Outcome | None = None  # set before it ends; None: nobody waited for it
         self._runs = runs
 
@@ -36,6 +37,14 @@ class Run:
     def must_start_over(self) -> bool:
         """Whether an urgent activation wants nothing of this revision to come out any more."""
         return self.snapshot.revision < self._runs.restart_below
+
+    def send(self) -> bool:
+        """Whether a preview of it may still leave; if so, it counts until `sent` at least."""
+        return self._runs.send(self)
+
+    def sent(self) -> None:
+        """What `send` has let through has left."""
+        self._runs.sent(self)
 
     def end(self) -> None:
         """Count it no more. May be called again, and by two threads at once."""
@@ -87,26 +96,47 @@ class Runs:
             self._counts[self._current.revision] += 1
             return Run(self._current, self)
 
+    def send(self, run: Run) -> bool:
+        """Hold the end of a run up; False when it has ended or must start over."""
+        with self._lock:
+            if run.ended or run.must_start_over:
+                return False
+            run.sending += 1
+            return True
+
+    def sent(self, run: Run) -> None:
+        """Hold the end of a run up no more."""
+        with self._lock:
+            run.sending -= 1
+            drained = run.ended and self._take_off(run)
+        if drained:
+            self.on_drained()
+
     def ended(self, run: Run) -> None:
         """Take a run off the count, once."""
-        revision = run.snapshot.revision
         with self._lock:
             if run.ended:
                 return
             run.ended = True
-            self._counts[revision] -= 1
-            current = self._current
-            if run.outcome is not None and run.snapshot is current:
+            if run.outcome is not None and run.snapshot is self._current:
                 drawn, failed = self._tally
                 self._tally = Tally(
                     drawn + (run.outcome == "drawn"), failed + (run.outcome == "failed")
                 )
-            drained = not self._counts[revision]
-            if drained:
-                del self._counts[revision]
-            old = current is not None and revision < current.revision
-        if drained and old:
+            drained = self._take_off(run)
+        if drained:
             self.on_drained()
+
+    def _take_off(self, run: Run) -> bool:
+        """Count it no more, unless something of it leaves; True for the last of an old revision."""
+        if run.sending:
+            return False
+        revision, current = run.snapshot.revision, self._current
+        self._counts[revision] -= 1
+        if self._counts[revision]:
+            return False
+        del self._counts[revision]
+        return current is not None and revision < current.revision
 
     def oldest(self) -> int | None:
         """The lowest revision below the current one that a request runs under."""

@@ -12,8 +12,9 @@ from contextlib import suppress
 from fastapi import Request
 
 from service.errors import Cancelled, DeadlineExceeded
-from service.generation.job import CancelCause, Event
+from service.generation.job import CancelCause, Event, Previewed
 from service.generation.request import Generated, GenerationRequest
+from service.runs import Run
 from service.runtime import Runtime
 
 __all__ = ["Awaited"]
@@ -27,6 +28,7 @@ class Awaited:
         self._engine = runtime.engine
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: look what has happened
+        self._sending: Run | None = None  # of the preview that was passed on last
         self._job = self._engine.submit(wanted, self._tell)
         request.state.on_sent = self.close
         self._job.future.add_done_callback(lambda _future: self._tell(None))
@@ -45,8 +47,10 @@ class Awaited:
         return cls(runtime, request, wanted)
 
     async def events(self) -> AsyncIterator[Event]:
-        """What happens to the job until it is done.
+        """What happens to the job until it is done. Whoever asks for the next has sent the last.
 
+        Previews of a run that was superseded are left out, and one that is being sent holds the
+        end of its run up: after a fence none of an older revision leaves.
         Raises Cancelled when the client leaves, DeadlineExceeded when its time is over.
         """
         while not (self._job.future.done() and self._events.empty()):
@@ -55,7 +59,12 @@ class Awaited:
                 event = await asyncio.wait_for(self._events.get(), timeout=max(left, 0))
             except TimeoutError:
                 raise DeadlineExceeded("the request's deadline has passed") from None
-            if event is not None:
+            if isinstance(event, Previewed):
+                if event.run.send():
+                    self._sending = event.run
+                    yield event
+                    self._sent()
+            elif event is not None:
                 yield event
             elif self._left.done() and not self._job.future.done():
                 raise Cancelled("the client left")
@@ -70,8 +79,14 @@ class Awaited:
         """Nothing more is sent. May be called again."""
         cause: CancelCause = "client_left" if self._left.done() else "deadline"
         self._left.cancel()
+        self._sent()
         self._engine.abandon(self._job, cause)
         self._job.release()
+
+    def _sent(self) -> None:
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.sent()
 
     def _tell(self, event: Event | None) -> None:
         """Called on the engine's threads, also when nobody waits any more."""

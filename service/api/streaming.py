@@ -20,7 +20,7 @@ from service.api.awaited import Awaited
 from service.api.context import request_id_of
 from service.api.edge import log_failure
 from service.api.measured import Measurement
-from service.errors import describe, wire_body
+from service.errors import Cancelled, describe, wire_body
 from service.generation.job import Began, Event, Previewed, Stepped
 from service.generation.provenance import ImageFormat, encode_image, stamp
 from service.generation.request import Generated, GenerationRequest
@@ -38,6 +38,12 @@ async def stream_images(
         await awaited.result()  # it ended before it began: raises why
         raise AssertionError("a job that has an answer has begun")
     measurement: Measurement = request.state.measurement
+
+    def over() -> None:
+        measurement.end(Cancelled("the client left"))  # unless it has ended in another way
+        awaited.close()
+
+    request.state.on_sent = over  # a stream that is cut off raises nowhere that is ours
     messages = _Messages(wanted, kind, request_id_of(request), began)
     return EventSourceResponse(
         _body(messages, events, awaited, measurement),
@@ -82,7 +88,7 @@ class _Messages:
                 self._drawn_under = event
             case Stepped(index, taken, steps):
                 yield self._message("progress", index=index, step=taken, steps=steps)
-            case Previewed(index, number, picture, taken, steps):
+            case Previewed(_, index, number, picture, taken, steps):
                 yield self._message(
                     "partial_image",
                     **await self._file(picture),

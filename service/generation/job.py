@@ -40,8 +40,9 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """What image `index` is going to be, as its latents stood after `taken` passes."""
+    """What image `index` is going to be, as its latents stood after `taken` passes of a run."""
 
+    run: Run
     index: int
     number: int  # 0 is the first preview of the image
     picture: Image
@@ -69,6 +70,7 @@ class Job:
         self.request = request
         self.deadline = deadline  # time.monotonic()
         self.admitted_at = time.monotonic()
+        self.queue_seconds: float | None = None  # None: it has not begun yet
         self.future: Future[Generated] = Future()
         self._listener = listener
         self._cause: CancelCause | None = None
@@ -96,6 +98,9 @@ class Job:
 
     def begin(self, run: Run) -> None:
         """It runs under this from now on; a run that it had before has been ended."""
+        if self.queue_seconds is None:  # what starts over has drawn since, not waited
+            self.queue_seconds = time.monotonic() - self.admitted_at
+            metrics.QUEUE_WAIT_SECONDS.observe(self.queue_seconds)
         self._run = run
         self.tell(Began(run.snapshot.revision, run.snapshot.digest))
 

@@ -151,8 +151,6 @@ class DenoisingLoop:
         if run is None:
             raise NotReady("no revision is active on this replica")
         request, snapshot = job.request, run.snapshot
-        queue_seconds = time.monotonic() - job.admitted_at
-        metrics.QUEUE_WAIT_SECONDS.observe(queue_seconds)
         try:
             require_policy(snapshot, request.policy)
             job.begin(run)
@@ -161,7 +159,6 @@ class DenoisingLoop:
                 run,
                 self._embedder.embeddings(snapshot, request),
                 shape=self._latent_shape(request.width, request.height),
-                queue_seconds=queue_seconds,
             )
         except BaseException:
             run.end()
@@ -238,7 +235,7 @@ class DenoisingLoop:
                 if isinstance(picture, Exception):
                     _log.warning("preview failed error=%s", type(picture).__name__)
                 elif not running.claimed:
-                    job.tell(Previewed(index, preview, picture, taken, steps))
+                    job.tell(Previewed(running.run, index, preview, picture, taken, steps))
 
             self._decoder.preview(drawing.predicted, show, wanted=wanted)
         if drawing.done:

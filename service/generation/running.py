@@ -28,7 +28,6 @@ class RunningJob:
         embeddings: Tensor,
         *,
         shape: tuple[int, ...],
-        queue_seconds: float,
     ) -> None:
         """A job at its start.
 
@@ -40,7 +39,6 @@ class RunningJob:
         self.drawings: dict[Drawing, int] = {}  # and the index of its image
         self._embeddings = embeddings
         self._shape = shape
-        self._queue_seconds = queue_seconds
         self._to_draw = deque(range(len(job.request.seeds)))
         self._pictures: dict[int, Image] = {}
         self._lock = threading.Lock()
@@ -95,7 +93,7 @@ class RunningJob:
             images=tuple(self._pictures[index] for index in sorted(self._pictures)),
             revision=snapshot.revision,
             digest=snapshot.digest,
-            queue_seconds=self._queue_seconds,
+            queue_seconds=self.job.queue_seconds or 0.0,
         )
 
     def preview_after(self, drawing: Drawing) -> int | None:
