@@ -197,7 +197,7 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """Both threads run; a bug that ended one is cured by a restart only."""
+        """All threads run on a device that works; what ended one is cured by a restart only."""
         return self.engine.alive and self.reconciler.alive
 
     def drain(self) -> None:

@@ -1,6 +1,7 @@
 """One pass of the UNet for many drawings; one that fails, fails alone."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,6 +16,9 @@ __all__ = ["Batches", "in_halves"]
 
 _log = logging.getLogger("quickfix.batch")
 
+_SHORT_SECONDS = 60.0  # how long a size that did not fit into memory is not tried again
+_MAX_LOST = 8  # passes in a row without a single row that worked
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -22,17 +26,28 @@ _Result = TypeVar("_Result")
 class Batches:
     """Steps drawings together. One thread owns it.
 
-    A batch that did not fit into memory is not tried again at that size while its group lasts.
+    A batch that did not fit into memory is not tried again at that size for a minute.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._fits: dict[Group, int] = {}
+        self._fits: dict[Group, tuple[int, float]] = {}  # and until when, time.monotonic()
+        self._lost = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the device is of any use: one that is poisoned fails every pass until a restart.
+
+        Memory that is short does not count: whoever asks for large images could end the process.
+        """
+        return self._lost < _MAX_LOST
 
     def step(self, drawings: Sequence[Drawing]) -> dict[Drawing, Exception]:
         """One step of every drawing, all of one group. Those that failed, and why."""
         group = drawings[0].group
-        fits = self._fits.get(group, len(drawings))
+        fits, until = self._fits.get(group, (len(drawings), 0.0))
+        if time.monotonic() >= until:
+            fits = len(drawings)
         failed: dict[Drawing, Exception] = {}
         for start in range(0, len(drawings), fits):
             part = drawings[start : start + fits]
@@ -42,11 +57,15 @@ class Batches:
                     failed[drawing] = output
                 elif error := _advance(drawing, output):
                     failed[drawing] = error
+        if len(failed) < len(drawings):
+            self._lost = 0
+        elif all(map(_of_the_device, failed.values())):
+            self._lost += 1
         return failed
 
     def forget(self, groups: set[Group]) -> None:
         """Keep what is known about these groups only: memory may be free again by their return."""
-        self._fits = {group: size for group, size in self._fits.items() if group in groups}
+        self._fits = {group: fits for group, fits in self._fits.items() if group in groups}
 
     @torch.inference_mode()
     def _predict(self, drawings: Sequence[Drawing]) -> Sequence[Tensor]:
@@ -63,7 +82,8 @@ class Batches:
         metrics.BATCH_SPLITS.inc()
         _log.warning("batch failed size=%d error=%s", len(drawings), type(error).__name__)
         if isinstance(error, torch.OutOfMemoryError):
-            self._fits[drawings[0].group] = max(1, len(drawings) // 2)
+            until = time.monotonic() + _SHORT_SECONDS
+            self._fits[drawings[0].group] = max(1, len(drawings) // 2), until
             torch.cuda.empty_cache()
 
 
@@ -88,6 +108,10 @@ def in_halves(
         *in_halves(items[:middle], run, on_split),
         *in_halves(items[middle:], run, on_split),
     ]
+
+
+def _of_the_device(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
 
 
 @torch.inference_mode()

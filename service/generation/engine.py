@@ -36,7 +36,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the threads run."""
+        """Whether the threads run, on a device that works."""
         return self._loop.alive
 
     @property

@@ -73,8 +73,8 @@ class DenoisingLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether both threads run."""
-        return self._thread.is_alive() and self._decoder.alive
+        """Whether both threads run, on a device that works."""
+        return self._thread.is_alive() and self._decoder.alive and self._batches.alive
 
     @property
     def running(self) -> int:
@@ -122,6 +122,10 @@ class DenoisingLoop:
             drawings = sum(len(running.drawings) for running in self._drawn)
             if not drawings:
                 self._decoder.wait_while_full()
+            if not (self._drawn or self._room):
+                # What was learnt of groups, and the edited UNets that they hold, must not stay.
+                self._batches.forget(set())
+                self._turns = Turns()
             free = 0 if self._decoder.full else self._max_batch - drawings
             unfinished = next((job for job in self._drawn if job.waits_for_places), None)
             if free and unfinished is not None:
@@ -212,7 +216,11 @@ class DenoisingLoop:
         failed = self._batches.step(tuple(drawings))
         seconds = time.perf_counter() - started
         self._turns.took(group, seconds)
-        self._room.stepped(sum(drawing.branches for drawing in drawings), seconds)
+        self._room.stepped(
+            sum(drawing.branches for drawing in drawings),
+            seconds,
+            left=sum(running.rows for running in self._drawn),
+        )
         metrics.STEP_SECONDS.observe(seconds)
         metrics.BATCH_SIZE.observe(len(drawings))
         for drawing, running in drawings.items():

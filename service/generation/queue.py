@@ -24,6 +24,7 @@ class WaitingRoom:
         self._closed = False
         self._free = 0  # places of the loop that nobody was given yet
         self._seconds_per_row = 0.0
+        self._rows_drawn = 0  # that the loop's own jobs still need
 
     @property
     def closed(self) -> bool:
@@ -93,17 +94,18 @@ class WaitingRoom:
             metrics.QUEUE_DEPTH.set(0)
             return waiting
 
-    def stepped(self, rows: int, seconds: float) -> None:
-        """Take a measured pass of the UNet into the service rate."""
+    def stepped(self, rows: int, seconds: float, *, left: int) -> None:
+        """Take a measured pass of the UNet into the service rate; what runs needs `left` rows."""
         measured = seconds / rows
         with self._changed:
+            self._rows_drawn = left
             before = self._seconds_per_row or measured
             self._seconds_per_row = before + _SMOOTHING * (measured - before)
 
     def _retry_after(self) -> int:
-        """Seconds until half of what waits now has been served, by the measured rate."""
-        waiting = sum(job.work for job in self._jobs) * self._seconds_per_row
-        return min(_MAX_RETRY_AFTER, max(1, math.ceil(waiting / 2)))
+        """Seconds until what runs and half of what waits has been served, by the measured rate."""
+        rows = self._rows_drawn + sum(job.work for job in self._jobs) / 2
+        return min(_MAX_RETRY_AFTER, max(1, math.ceil(rows * self._seconds_per_row)))
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -55,6 +55,13 @@ class RunningJob:
         return bool(self._to_draw or self.drawings)
 
     @property
+    def rows(self) -> int:
+        """Rows of UNet passes that it still needs."""
+        passes = len(self._to_draw) * self.job.request.steps
+        passes += sum(drawing.steps - drawing.taken for drawing in self.drawings)
+        return passes * len(self._embeddings)
+
+    @property
     def claimed(self) -> bool:
         """Whether somebody has ended it."""
         return self._claimed

@@ -1,5 +1,6 @@
 """Drawings, alone or together, are the pictures that diffusers' pipeline gives."""
 
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -226,8 +227,8 @@ def test_a_drawing_that_fails_fails_alone_and_the_others_go_on_as_if_nothing_was
         assert np.abs(picture - ours(pipeline, "a cat", seed=seed, guidance=1.0)).max() <= 1
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved_and_not_tried_again(
-    sd1_folder: Path,
+def test_a_batch_that_does_not_fit_into_memory_is_halved_and_not_tried_again_for_a_minute(
+    sd1_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = load(sd1_folder)
     drawings = [drawing_of(pipeline, "a cat", seed=seed, guidance=1.0) for seed in range(8)]
@@ -239,10 +240,47 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_and_not_tried_again(
     backend.sizes.clear()
     assert batches.step(drawings) == {}
     assert backend.sizes == [2, 2, 2, 2]
+    later = time.monotonic() + 61
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: later)
+        backend.sizes.clear()
+        assert batches.step(drawings) == {}
+        assert backend.sizes[0] == 8, "another minute, other memory"
+        backend.sizes.clear()
+        assert batches.step(drawings) == {}
+        assert backend.sizes == [2, 2, 2, 2]
     batches.forget(set())
     backend.sizes.clear()
     assert batches.step(drawings) == {}
     assert backend.sizes[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "alive"),
+    [(RuntimeError("CUDA error: device-side assert"), False), (torch.OutOfMemoryError(), True)],
+)
+def test_a_device_that_fails_every_row_eight_times_in_a_row_is_given_up(
+    error: RuntimeError, alive: bool, sd1_folder: Path
+) -> None:
+    pipeline = load(sd1_folder)
+    backend = Breaks(TorchBackend(pipeline), largest=99, error=error)
+    batches = Batches(backend)
+
+    def step(*broken: bool) -> None:
+        drawings = [drawing_of(pipeline, "a cat", seed=1, guidance=1.0) for _ in broken]
+        for drawing, breaks in zip(drawings, broken, strict=True):
+            if breaks:
+                drawing.latents[0, 0, 0, 0] = 77.0
+        assert len(batches.step(drawings)) == sum(broken)
+
+    for _ in range(7):
+        step(True, True)
+    step(True, False)  # one row that works, and the device does
+    for _ in range(7):
+        step(True)
+    assert batches.alive
+    step(True)
+    assert batches.alive == alive
 
 
 @pytest.mark.parametrize("layout", ["sd1_folder", "sd2_folder"])

@@ -1,5 +1,6 @@
 """Admission, batching, order, fairness, cancelling, deadlines and draining of the loop."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
@@ -108,6 +109,8 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(
     with pytest.raises(QueueFull) as full:
         engine.submit(request())
     assert 1 <= full.value.retry_after <= 60
+    wait_until(lambda: engine._room._rows_drawn > 0)
+    assert engine._room._rows_drawn <= 2 * LONG  # what runs, no more
     answer = replica.draw()
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
@@ -163,11 +166,15 @@ def test_the_places_of_the_loop_add_to_those_that_may_wait() -> None:
 def test_retry_after_follows_the_measured_rate() -> None:
     room = WaitingRoom(1)
     job = Job(request(steps=50), deadline=time.monotonic() + 60)  # 100 rows of UNet passes
-    room.stepped(rows=20, seconds=4.0)
+    room.stepped(rows=20, seconds=4.0, left=0)
     room.enter(job)
     with pytest.raises(QueueFull) as full:
         room.enter(Job(request(), deadline=0.0))
     assert full.value.retry_after == 10
+    room.stepped(rows=20, seconds=4.0, left=60)
+    with pytest.raises(QueueFull) as full:
+        room.enter(Job(request(), deadline=0.0))
+    assert full.value.retry_after == 10 + 12, "what runs comes first"
 
 
 def test_a_cancelled_job_frees_the_loop_within_two_steps(replica: Replica) -> None:
@@ -343,6 +350,31 @@ def test_an_image_that_cannot_be_decoded_ends_its_request_and_no_other(
     assert engine.alive
 
 
+def test_what_did_not_fit_into_memory_is_forgotten_once_nothing_is_drawn(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests of one size: no other group comes in between."""
+    engine = replica.runtime.engine
+    batches = engine._loop._batches
+    predict = batches._backend.predict
+    sizes: list[int] = []
+
+    def short_of_memory(latents: Tensor, *rest: Tensor, **options: object) -> Tensor:
+        sizes.append(len(latents))
+        if len(latents) > 4:
+            raise torch.OutOfMemoryError("no memory")
+        return predict(latents, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batches._backend, "predict", short_of_memory)
+    for _ in range(2):
+        assert (
+            len(engine.submit(request(steps=3, seeds=(1, 2, 3, 4))).future.result(60).images) == 4
+        )
+        wait_until(lambda: not batches._fits)
+    assert sizes == 2 * [8, 4, 4, 4, 4, 4, 4]
+    assert engine.alive
+
+
 def test_groups_get_the_same_time_whatever_their_steps_cost() -> None:
     turns = Turns()
     cost = {"small": 1.0, "large": 4.0}
@@ -364,6 +396,46 @@ def test_a_group_that_comes_late_has_no_claim_to_the_time_before() -> None:
         turns.took(group, 1.0)
         picked.append(group)
     assert picked.count("new") == 5
+
+
+def test_an_endless_row_of_newcomers_does_not_starve_a_group_that_is_ahead() -> None:
+    turns = Turns()
+    names = (f"new-{number}" for number in itertools.count())
+    newcomers = [next(names), next(names)]
+    used = {"large": 0.0, "new": 0.0}
+    for _ in range(500):
+        group = turns.next(["large", *newcomers])
+        seconds = 1.0 if group == "large" else 0.1
+        turns.took(group, seconds)
+        used["large" if group == "large" else "new"] += seconds
+        if group != "large":  # one step, and another one comes before the next pass
+            newcomers = [*(name for name in newcomers if name != group), next(names)]
+    assert used["large"] / sum(used.values()) == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_a_group_that_leaves_after_each_step_gets_no_more_than_one_that_stays() -> None:
+    turns = Turns()
+    used = {"stays": 0.0, "leaves": 0.0}
+    away = False
+    for _ in range(500):
+        group = turns.next(["stays"] if away else ["stays", "leaves"])
+        seconds = 1.0 if group == "stays" else 4.0
+        turns.took(group, seconds)
+        used[group] += seconds
+        away = group == "leaves"
+    assert used["leaves"] / sum(used.values()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_group_that_was_served_early_and_left_puts_no_newcomer_behind() -> None:
+    turns = Turns()
+    for number in range(50):  # each is drawn once, first, and leaves
+        turns.took(turns.next([f"brief-{number}", "stays"]), 1.0)
+        turns.took(turns.next(["stays"]), 1.0)
+    picked = []
+    for _ in range(10):
+        picked.append(turns.next(["stays", "new"]))
+        turns.took(picked[-1], 1.0)
+    assert 4 <= picked.count("new") <= 6
 
 
 def test_embeddings_are_held_within_a_bound_and_the_last_used_stay() -> None:
