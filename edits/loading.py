@@ -14,13 +14,23 @@ def load_pipeline(
 ) -> StableDiffusionPipeline:
     """The pipeline in `model`, an existing folder or else a hub id, ready to draw.
 
-    Raises ModelLoadError if it cannot be read or is not of the Stable Diffusion 1.x or 2.x layout.
+    Raises ModelLoadError if it cannot be read or is not of the Stable Diffusion 1.x or 2.x layout;
+    a UNet that was distilled to take the guidance scale as an input is not.
     """
     needs = (
         "a StableDiffusionPipeline; it needs model_index.json with tokenizer, text_encoder, unet, "
         "vae and scheduler"
     )
-    return _load(StableDiffusionPipeline, model, needs, device, dtype)
+    pipeline = _load(StableDiffusionPipeline, model, needs, device, dtype)
+    if (
+        pipeline.unet.config.time_cond_proj_dim is not None
+    ):  # it would draw other pictures, silently
+        raise ModelLoadError(
+            f"the UNet of model {Path(model).name!r} takes the guidance scale as an input "
+            "(time_cond_proj_dim), as that of a latent consistency model does; this is not "
+            "supported: give the model that it was distilled from"
+        )
+    return pipeline
 
 
 def load_any_pipeline(

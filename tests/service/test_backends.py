@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
-from edits.errors import EditRefused
+from edits.errors import EditRefused, ModelLoadError
 from edits.graphs import Graphs, cached_graphs
 from edits.loading import load_pipeline
 from edits.manifests import RevisionContent, parse_manifest
@@ -34,6 +35,19 @@ PIPELINES = ("sd-1.x", "sd-2.x", "demo")  # AutoencoderKL; linear projections an
 
 def pipeline_of(name: str) -> Any:
     return load_pipeline("models/demo") if name == "demo" else build_pipeline(name)  # type: ignore[arg-type]
+
+
+def test_a_unet_that_takes_the_guidance_scale_as_an_input_is_refused_at_load(
+    tmp_path: Path,
+) -> None:
+    """Drawn without that input its pictures are others than diffusers', and nothing says so."""
+    pipeline = build_pipeline()
+    config = {**pipeline.unet.config, "time_cond_proj_dim": 16}
+    config["_use_default_values"] = []
+    pipeline.unet = UNet2DConditionModel.from_config(config)
+    pipeline.save_pretrained(tmp_path / "lcm")
+    with pytest.raises(ModelLoadError, match=r"'lcm' takes the guidance scale.*distilled from"):
+        load_pipeline(str(tmp_path / "lcm"))
 
 
 class Given:
