@@ -70,6 +70,7 @@ class DesiredState:
         self.meanwhile: Callable[[], object] = lambda: None  # again and again while the gate works
         self._settled: str | None = None  # digest of the files that need no more work
         self._status = DirectoryStatus()
+        self._settled_status = self._status  # what became of those files
 
     @property
     def status(self) -> DirectoryStatus:
@@ -81,6 +82,8 @@ class DesiredState:
         try:
             seen = directory_digest(self._folder)
             if seen == self._settled:
+                # Back to them: what has failed since, as an unreadable moment, is over.
+                self._show(self._settled_status)
                 return
             edits = (
                 self._publish_manifests()
@@ -89,15 +92,15 @@ class DesiredState:
             )
         except (ManifestInvalid, EditRefused) as error:
             # The same bytes stay wrong: look again when they change.
-            self._settled = seen
             self._failed(error)
+            self._settled, self._settled_status = seen, self._status
         except OSError as error:
             self._failed(ManifestInvalid(f"the directory cannot be read: {error.strerror}"))
         except (QuickFixError, RuntimeError) as error:
             self._failed(error)  # the store may come back, keys may change: try at the next poll
         else:
-            self._settled = seen
-            self._status = DirectoryStatus(edits=edits, last_sync_at=self._clock())
+            self._show(DirectoryStatus(edits=edits, last_sync_at=self._clock()))
+            self._settled, self._settled_status = seen, self._status
             metrics.DIRECTORY_SYNCS.labels("ok").inc()
 
     def _publish_signed(self, trust: SetTrust) -> tuple[str, ...]:
@@ -196,12 +199,18 @@ class DesiredState:
         if self._status.last_error != reason:
             metrics.DIRECTORY_SYNCS.labels("failed").inc()
             _log.error("directory refused reason=%s", reason)
-        self._status = DirectoryStatus(
-            edits=self._status.edits,
-            last_sync_at=self._status.last_sync_at,
-            last_error=reason,
-            last_error_at=self._clock(),
+        self._show(
+            DirectoryStatus(
+                edits=self._status.edits,
+                last_sync_at=self._status.last_sync_at,
+                last_error=reason,
+                last_error_at=self._clock(),
+            )
         )
+
+    def _show(self, status: DirectoryStatus) -> None:
+        self._status = status
+        metrics.DIRECTORY_REFUSED.set(status.last_error is not None)
 
 
 def _refuse_changed_without_new_version(edits: tuple[ConceptEdit, ...], head: Revision) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "CANARY",
     "CANCELLED",
     "DECODE_SECONDS",
+    "DIRECTORY_REFUSED",
     "DIRECTORY_SYNCS",
     "EDITS",
     "EDIT_SECONDS",
@@ -156,6 +157,11 @@ EDIT_SECONDS = Histogram(
 EDITS = Counter("quickfix_edits", "Edits computed by result.", ["result"])
 DIRECTORY_SYNCS = Counter(
     "quickfix_directory_syncs", "Changes of the edits directory by result.", ["result"]
+)
+DIRECTORY_REFUSED = Gauge(
+    "quickfix_directory_refused",
+    "Whether the edits directory, as it is now, is refused or cannot be read.",
+    multiprocess_mode="livemax",
 )
 TRACES = Counter("quickfix_traces", "Causal traces that ended, by result.", ["result"])
 AUDIT_FAILURES = Counter("quickfix_audit_failures", "Admin calls that could not be recorded.")

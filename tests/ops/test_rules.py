@@ -20,6 +20,7 @@ OBJECTIVES_PAGE = ROOT / "docs" / "operations" / "objectives.md"
 SHIPPED = shipped_rules(RULES)
 ALL = [rule for group in SHIPPED["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
+BURNS = ("QuickFixErrorBudgetBurnsFast", "QuickFixErrorBudgetBurns")
 RECORDED = {rule["record"]: rule["expr"] for rule in ALL if "record" in rule}
 
 
@@ -118,8 +119,8 @@ def test_rules_hold_exactly_the_objectives_of_the_page_and_buckets_hold_their_bo
     told = objectives()
     assert set(told) == {"answered", "fast", "activated"}
     allowed, _ = told["answered"]
-    for name in ("QuickFixErrorBudgetBurnsFast", "QuickFixErrorBudgetBurns"):
-        assert set(re.findall(r"0\.\d+", ALERTS[name]["expr"])) == {f"{allowed:g}"}
+    for name in BURNS:
+        assert set(re.findall(r"ratio_\w+ > .*?(0\.\d+)", ALERTS[name]["expr"])) == {f"{allowed:g}"}
     slow, seconds = told["fast"]
     assert f"quickfix:slow:ratio_rate5m > {slow:g}" in ALERTS["QuickFixSlow"]["expr"]
     for record in ("quickfix:slow:ratio_rate5m", "quickfix:slow:ratio_rate1h"):
@@ -132,8 +133,18 @@ def test_rules_hold_exactly_the_objectives_of_the_page_and_buckets_hold_their_bo
 
 
 def test_the_burn_rates_windows_are_recorded() -> None:
-    for name in ("QuickFixErrorBudgetBurnsFast", "QuickFixErrorBudgetBurns"):
+    for name in BURNS:
         assert series_named(ALERTS[name]["expr"]) <= set(RECORDED)
+
+
+def test_one_failure_alone_is_below_the_bound_of_every_window_with_enough_requests() -> None:
+    allowed, _ = objectives()["answered"]
+    seconds = {"5m": 300, "30m": 1800, "6h": 21600}
+    expressions = " ".join(ALERTS[name]["expr"] for name in BURNS)
+    floors = re.findall(r"requests:rate(\w+) > ([\d.]+)", expressions)
+    assert [window for window, _ in floors] == ["5m", "30m", "6h"]
+    for (window, floor), burn in zip(floors, (14.4, 6, 1), strict=True):
+        assert 1 / (float(floor) * seconds[window]) < burn * allowed, window
 
 
 def test_the_hastened_rules_differ_in_nothing_but_time() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from edits.manifests import ConceptEdit, RevisionContent
 from edits.publication import Admission
@@ -84,6 +85,41 @@ def test_an_invalid_file_leaves_the_old_set_and_is_named(
     (folder / "broken.json").unlink()
     replica.runtime.reconciler.tick()
     assert replica.read("status")["directory"]["last_error"] is None
+
+
+def refused() -> float | None:
+    return REGISTRY.get_sample_value("quickfix_directory_refused")
+
+
+def test_the_gauge_is_1_as_long_as_the_directory_is_refused(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    (folder / "broken.json").write_text("{not json", encoding="utf-8")
+    replica = start_replica(directory_settings)
+    assert refused() == 1  # a pod that starts with it, too
+    for _ in range(2):
+        replica.runtime.reconciler.tick()
+        assert refused() == 1
+    (folder / "broken.json").unlink()
+    replica.runtime.reconciler.tick()
+    assert refused() == 0
+
+
+def test_a_directory_that_comes_back_unchanged_is_no_longer_refused(
+    directory_settings: Settings, folder: Path, start_replica: Start
+) -> None:
+    write(folder, manifest())
+    replica = start_replica(directory_settings)
+    folder.rename(folder.with_name("away"))
+    replica.runtime.reconciler.tick()
+    assert refused() == 1
+    assert "cannot be read" in replica.read("status")["directory"]["last_error"]
+    folder.with_name("away").rename(folder)
+    replica.runtime.reconciler.tick()
+    assert refused() == 0
+    assert replica.read("status")["directory"]["last_error"] is None
+    assert replica.read("status")["directory"]["edits"] == ["remove-pistol"]
+    assert len(replica.read("revisions")["revisions"]) == 1
 
 
 def test_a_tick_that_has_read_older_files_ends_before_the_next_begins(
