@@ -59,10 +59,12 @@ class QuickFix:
         api.state.runtime = self._runtime
         drain_on_sigterm(self._runtime.drain)
 
-    def __is_ready__(self) -> bool:
+    # On the event loop, which is BentoML's way with coroutines: a plain function would wait for a
+    # thread, and calls that hang on the store may hold them all.
+    async def __is_ready__(self) -> bool:
         return self._runtime.ready
 
-    def __is_alive__(self) -> bool:
+    async def __is_alive__(self) -> bool:
         return self._runtime.alive
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # BentoML has no types

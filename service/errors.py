@@ -16,6 +16,7 @@ QuickFixError (edits.errors)
 ├── TraceRunning         another trace runs; only one does at a time
 ├── TraceNotFound        no trace has that id
 ├── QueueFull            the waiting room is full; carries `retry_after`
+├── AdminBusy            admin calls before this one hang, most likely on the store
 ├── NotReady             no active revision, or the replica drains
 ├── ActivationFailed     published, but this replica could not run it in time
 ├── DeadlineExceeded     the request's time is over
@@ -96,6 +97,10 @@ class QueueFull(QuickFixError):
         self.retry_after = retry_after
 
 
+class AdminBusy(QuickFixError):
+    """No place for one more admin call became free in time; this one did nothing."""
+
+
 class NotReady(QuickFixError):
     """The replica has no active revision, or it drains."""
 
@@ -169,6 +174,7 @@ HTTP_ERRORS: dict[type[QuickFixError], tuple[int, str]] = {
     TraceRunning: (409, "trace_running"),
     TraceNotFound: (404, "trace_not_found"),
     QueueFull: (429, "queue_full"),
+    AdminBusy: (503, "admin_busy"),
     NotReady: (503, "not_ready"),
     ActivationFailed: (503, "activation_failed"),
     DeadlineExceeded: (504, "deadline_exceeded"),

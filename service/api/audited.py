@@ -1,4 +1,4 @@
-"""Every admin call, a refused one too, ends in the store's audit log."""
+"""Every admin call that finds a place, a refused one too, ends in the store's audit log."""
 
 import json
 import logging
@@ -15,6 +15,7 @@ from edits.errors import QuickFixError
 from edits.store import AuditEvent
 from service import metrics
 from service.api.context import request_id_of, runtime_of
+from service.api.places import admin_place
 from service.errors import describe
 
 __all__ = ["AuditedRoute", "note"]
@@ -41,7 +42,11 @@ class AuditedRoute(APIRoute):
             finally:
                 await run_in_threadpool(_record, request, self.name, outcome)
 
-        return audited
+        async def placed(request: Request) -> Response:
+            async with admin_place():
+                return await audited(request)
+
+        return placed
 
 
 def note(request: Request, **facts: object) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -101,6 +102,41 @@ def test_probes_and_metrics_are_there(live: LiveService) -> None:
         assert metric(client, "quickfix_active_revision") >= 1
         assert metric(client, "quickfix_step_seconds_count") >= 4
         assert metric(client, 'quickfix_requests_total{outcome="ok"}') >= 1
+
+
+def test_admin_calls_that_hang_on_the_store_starve_neither_probes_nor_images(
+    live: LiveService,
+) -> None:
+    """Forty of them, as many as there are threads for all plain functions."""
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with live.client(headers=live.operator) as admin:
+            answers.append(admin.get("/admin/audit", params={"limit": 1}))
+
+    callers = [threading.Thread(target=ask) for _ in range(40)]
+    lock = sqlite3.connect(live.state_dir / "quickfix.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")  # nothing can be recorded
+    try:
+        for caller in callers:
+            caller.start()
+        time.sleep(1)
+        with live.client() as client:
+            for _ in range(3):
+                for path in ("/livez", "/readyz", "/metrics"):
+                    assert client.get(path, timeout=3).status_code == 200
+                pixels(client.post("/generate", json={"prompt": "a cat"}, timeout=5))
+        while len(answers) < 24:  # those that found no place
+            time.sleep(0.05)
+    finally:
+        lock.rollback()
+        lock.close()
+    for caller in callers:
+        caller.join()
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(refused) == 24
+    for answer in refused:
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "admin_busy")
 
 
 def test_a_connection_that_idles_is_kept(live: LiveService) -> None:
