@@ -3,7 +3,7 @@
 import base64
 import binascii
 import io
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -64,12 +64,14 @@ def read_answer(
 class Repeats:
     """Keeps images, and compares what is drawn again: one seed, prompt and digest, one picture.
 
-    The newest 64 MiB are kept, so that a long run does not grow.
+    The same seed and prompt under another digest may give another picture, and `told_apart` counts
+    where it does. The newest 64 MiB are kept, so that a long run does not grow.
     """
 
     def __init__(self, *, max_difference: int) -> None:
         """`max_difference` is of one channel of one pixel, of 255."""
-        self.compared = 0
+        self.compared: Counter[str] = Counter()  # by digest, those with none too
+        self.told_apart = 0
         self._max_difference = max_difference
         self._kept: OrderedDict[tuple[str, int, str], Image.Image] = OrderedDict()
         self._digests: dict[int, str] = {}
@@ -89,15 +91,25 @@ class Repeats:
         key = drawn.prompt, drawn.seed, drawn.digest
         before = self._kept.get(key)
         if before is None:
+            self._tell_apart(drawn)
             self._keep(key, drawn.image)
             return
-        self.compared += 1
+        self.compared[drawn.digest] += 1
         difference = _difference(before, drawn.image)
         if difference > self._max_difference:
             raise AnswerWrong(
                 f"seed {drawn.seed} gave other pixels than before under one digest "
                 f"(revision {drawn.revision}): {difference}/255, {self._max_difference}/255 may be"
             )
+
+    def _tell_apart(self, drawn: Drawn) -> None:
+        self.compared.setdefault(drawn.digest, 0)
+        others = (self._kept.get((drawn.prompt, drawn.seed, digest)) for digest in self.compared)
+        self.told_apart += any(
+            _difference(other, drawn.image) > self._max_difference
+            for other in others
+            if other is not None
+        )
 
     def _keep(self, key: tuple[str, int, str], image: Image.Image) -> None:
         self._kept[key] = image

@@ -50,7 +50,7 @@ class ImageUser(FastHttpUser):
 
     def draw(self, intended: float) -> int:
         """One request; the seconds that its answer asks to stay away, 0 for an image."""
-        prompt, seed = self._choose()
+        prompt, seed = self.choose()
         body: dict[str, Any] = {"prompt": prompt, "seed": seed, "response_format": "b64_json"}
         if self.size:
             body["size"] = self.size
@@ -72,7 +72,7 @@ class ImageUser(FastHttpUser):
         self._tell_locust(sample, answer)
         return pause
 
-    def _choose(self) -> tuple[str, int]:
+    def choose(self) -> tuple[str, int]:
         """An image that was drawn before in a share of all requests, else a new one."""
         again = REPEATS.again(self.random) if self.random.random() < REPEAT_SHARE else None
         return again or (self.random.choice(self.prompts), self.random.randrange(MAX_SEED))

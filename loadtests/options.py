@@ -61,6 +61,7 @@ def give_verdict(environment: Environment, **_: Any) -> None:
         seconds=seconds,
         settled=profile.settled * seconds,
         compared=REPEATS.compared,
+        told_apart=REPEATS.told_apart,
         generator_cpu=(time.process_time() - _Process.cpu) / wall,
     )
     baseline = Baseline(unloaded_ms=options.unloaded_ms, saturation=options.saturation)

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,7 +55,8 @@ class Outcome:
     service: Latency  # from the real moment of sending
     lateness_p99_ms: float
     drift: float  # p95 of the last quarter over that of the first
-    compared: int  # images that were drawn again and compared
+    compared: dict[str, int]  # images that were drawn again and compared, by digest
+    told_apart: int  # images that one digest draws otherwise than another
     revisions: int
     activations: int
     activation_p95_ms: float
@@ -86,7 +87,8 @@ class Record:
         *,
         seconds: float,
         settled: float,
-        compared: int,
+        compared: Mapping[str, int],
+        told_apart: int,
         generator_cpu: float,
     ) -> Outcome:
         """The figures; percentiles and goodput are of what was to be sent from `settled` on."""
@@ -113,7 +115,8 @@ class Record:
                 1000 * percentile([s.sent - s.intended for s in self.samples], 0.99), 2
             ),
             drift=round(_drift(late), 3),
-            compared=compared,
+            compared=dict(compared),
+            told_apart=told_apart,
             revisions=len(self.revisions),
             activations=sum(sample.kind == "activated" for sample in self.activations),
             activation_p95_ms=Latency.of([s.latency for s in self.activations]).p95,

@@ -25,6 +25,8 @@ class Thresholds:
 
     min_images: int = 5  # a run that measured nothing proves nothing
     min_compared: int = 1  # images that were drawn a second time
+    min_compared_each: int = 0  # the same under each digest
+    min_told_apart: int = 0  # images that one digest draws otherwise than another
     max_failed: int = 0
     min_refused: int = 0
     max_refused: float = 0.0  # share of all requests
@@ -54,8 +56,20 @@ class Thresholds:
     def _unproven(self, outcome: Outcome) -> Iterator[str]:
         if outcome.drawn < self.min_images:
             yield f"{outcome.drawn} images, at least {self.min_images} are needed for a verdict"
-        if outcome.compared < self.min_compared:
-            yield f"{outcome.compared} images were drawn again, {self.min_compared} are needed"
+        compared = sum(outcome.compared.values())
+        if compared < self.min_compared:
+            yield f"{compared} images were drawn again, {self.min_compared} are needed"
+        for digest, again in outcome.compared.items():
+            if again < self.min_compared_each:
+                yield (
+                    f"{again} images were drawn again under {digest}, "
+                    f"{self.min_compared_each} are needed"
+                )
+        if outcome.told_apart < self.min_told_apart:
+            yield (
+                f"{outcome.told_apart} images differ from those of another digest, "
+                f"{self.min_told_apart} are needed: a mixed revision could not be seen"
+            )
         if outcome.refused < self.min_refused:
             yield f"{outcome.refused} requests were refused: the queue was not full"
         if outcome.activations < self.min_activations:
@@ -97,7 +111,7 @@ THRESHOLDS = {
     "saturation": Thresholds(),
     "steady": Thresholds(max_p95=1.5),
     "overload": Thresholds(min_refused=1, max_refused=1.0, min_goodput=0.95),
-    "swap": Thresholds(min_activations=5),
+    "swap": Thresholds(min_activations=5, min_compared_each=1, min_told_apart=1),
     "spike": Thresholds(max_refused=1.0, max_p95=1.5),  # of what comes once the spike is over
     "soak": Thresholds(max_p95=1.5, max_drift=1.25),
 }

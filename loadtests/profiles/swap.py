@@ -1,7 +1,8 @@
 """60 % of saturation while a revision is activated every 2 s, on one replica.
 
 No request fails, every image is of one revision, and none that was asked for after an activation
-had been answered is of an older one.
+had been answered is of an older one. Most are of what the edit changes, from a few seeds, so that
+each is drawn again and again under both digests: a picture of the other one would be seen.
 """
 
 import itertools
@@ -15,12 +16,15 @@ from loadtests.outcome import Sample
 
 PERIOD_SECONDS = 2.0
 NAME = "load-test-swap"
+CONCEPT = "pistol"
 MANIFEST: dict[str, Any] = {
     "apiVersion": "quickfix/v1",
     "kind": "ConceptEdit",
     "metadata": {"name": NAME, "version": 1, "reason": "load test"},
-    "spec": {"concept": "pistol", "anchor": "toy", "type": "object"},
+    "spec": {"concept": CONCEPT, "anchor": "toy", "type": "object"},
 }
+EDITED_SHARE = 0.8
+SEEDS = 3
 
 
 class Swap(OpenLoop):
@@ -36,6 +40,14 @@ class Swap(OpenLoop):
         without = self._ask("GET", "/admin/status")["head"]["revision"]
         self.targets = (without, self._ask("POST", "/admin/edits", json=MANIFEST)["revision"])
         self.operator = gevent.spawn(self._activate_in_turn)
+
+    def choose(self) -> tuple[str, int]:
+        """What the edit changes, in most cases."""
+        if self.random.random() >= EDITED_SHARE:
+            return super().choose()
+        named = [prompt for prompt in self.prompts if CONCEPT in prompt]
+        prompt = self.random.choice(named or [f"a photo of a {CONCEPT}"])
+        return prompt, self.random.randrange(SEEDS)
 
     def on_stop(self) -> None:
         """Leave the service without the edit."""

@@ -90,14 +90,26 @@ def test_the_same_seed_prompt_and_digest_must_repeat() -> None:
         drawn((0, 0, 99), prompt="a dog"),
     ):
         repeats.check(other)
-    assert (len(repeats), repeats.compared) == (4, 0)
+    assert (len(repeats), repeats.compared) == (4, {"sha256:ab": 0, "sha256:cd": 0})
     repeats.check(drawn((11, 19, 30)))  # the last bit, as of another batch
     repeats.check(drawn(revision=7))  # the same content, activated anew
-    assert (len(repeats), repeats.compared) == (4, 2)
+    assert (len(repeats), repeats.compared) == (4, {"sha256:ab": 2, "sha256:cd": 0})
     with pytest.raises(AnswerWrong, match="2/255"):
         repeats.check(drawn((12, 20, 30)))
     with pytest.raises(AnswerWrong, match="255/255"):
         repeats.check(replace(drawn(), image=Image.new("RGB", (9, 8))))
+
+
+def test_an_image_that_another_digest_draws_otherwise_is_told_apart() -> None:
+    repeats = Repeats(max_difference=1)
+    repeats.check(drawn())
+    repeats.check(drawn((11, 20, 30), revision=4, digest="sha256:cd"))  # the same, but for a bit
+    repeats.check(drawn((99, 0, 0), revision=4, digest="sha256:cd", seed=2))  # nothing beside it
+    assert repeats.told_apart == 0
+    repeats.check(drawn(seed=2))
+    assert repeats.told_apart == 1
+    repeats.check(drawn(seed=2))  # again is no other one
+    assert repeats.told_apart == 1
 
 
 def test_one_revision_has_one_digest() -> None:

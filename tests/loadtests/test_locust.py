@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -57,7 +57,7 @@ def test_a_set_measures_its_baseline_and_gives_a_verdict_of_each_profile(tmp_pat
     for profile, outcome in outcomes.items():
         assert outcome["failed"] == 0, (profile, outcome["failures"])
         assert outcome["drawn"] >= 5, profile
-        assert outcome["compared"] >= 1, profile
+        assert sum(outcome["compared"].values()) >= 1, profile
         assert outcome["latency"]["p50"] >= outcome["service"]["p50"] > 0, profile
         assert 0 < outcome["generator_cpu"] < 1, profile
         assert "<html" in (out / f"{profile}.html").read_text(encoding="utf-8"), profile
@@ -67,6 +67,9 @@ def test_a_set_measures_its_baseline_and_gives_a_verdict_of_each_profile(tmp_pat
     assert outcomes["overload"]["refused"] >= 1
     assert outcomes["swap"]["activations"] >= 1
     assert outcomes["swap"]["revisions"] >= 2
+    assert len(outcomes["swap"]["compared"]) == 2
+    assert min(outcomes["swap"]["compared"].values()) >= 1
+    assert outcomes["swap"]["told_apart"] >= 1
     breaches = [breach for outcome in outcomes.values() for breach in outcome["breaches"]]
     assert ended.returncode == (1 if breaches else 0), ended.stderr
 
@@ -80,49 +83,46 @@ FAULTS = {
 }
 
 
+class Pretender(BaseHTTPRequestHandler):
+    """A server that draws grey images."""
+
+    def draw(self, grey: int, stamp: dict[str, str], *, width: int = 8, header: Any = ()) -> None:
+        """Answer with an image of one colour; `header` is told in place of its stamp."""
+        image = Image.new("RGB", (width, 8), (grey,) * 3)
+        chunks, buffer = PngInfo(), io.BytesIO()
+        for name, text in stamp.items():
+            chunks.add_text(name, text)
+        image.save(buffer, "PNG", pnginfo=chunks)
+        file = base64.b64encode(buffer.getvalue()).decode()
+        body = {"data": [{"b64_json": file}], "size": f"{image.width}x{image.height}"}
+        self.answer(200, stamp | dict(header), body)
+
+    def answer(self, status: int, headers: dict[str, str], body: Any) -> None:
+        file = json.dumps(body).encode()
+        self.send_response(status)
+        for name, text in (headers | {"Content-Length": str(len(file))}).items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(file)
+
+    def body(self) -> Any:
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: hundreds of lines."""
+
+
+def stamp_of(revision: int, digest: str) -> dict[str, str]:
+    return {
+        "X-QuickFix-Revision": str(revision),
+        "X-QuickFix-Digest": digest,
+        "X-Request-Id": "r",
+    }
+
+
 @contextmanager
-def lying(fault: str) -> Iterator[str]:
-    """A server of the images route with one fault."""
-
-    class Handler(BaseHTTPRequestHandler):
-        drawn = 0
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            if fault == "429 without Retry-After":
-                return self.answer(429, {}, b"{}")
-            if fault == "500":
-                return self.answer(500, {}, b"{}")
-            stamp = {
-                "X-QuickFix-Revision": "1",
-                "X-QuickFix-Digest": "sha256:ab",
-                "X-Request-Id": "r",
-            }
-            Handler.drawn += 1
-            grey = 60 * (Handler.drawn % 4) if fault == "other pixels" else 0
-            image = Image.new("RGB", (16, 8) if fault == "another size" else (8, 8), (grey,) * 3)
-            chunks, buffer = PngInfo(), io.BytesIO()
-            for name, text in stamp.items():
-                chunks.add_text(name, text)
-            image.save(buffer, "PNG", pnginfo=chunks)
-            if fault == "mixed revisions":
-                stamp["X-QuickFix-Revision"] = "2"
-            file = base64.b64encode(buffer.getvalue()).decode()
-            size = f"{image.width}x{image.height}"
-            body = json.dumps({"data": [{"b64_json": file}], "size": size}).encode()
-            return self.answer(200, stamp, body)
-
-        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, text in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, text)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: hundreds of lines."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def serving(handler: type[Pretender]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -133,9 +133,32 @@ def lying(fault: str) -> Iterator[str]:
         thread.join()
 
 
+def lying(fault: str) -> type[Pretender]:
+    """The images route with one fault."""
+
+    class Lying(Pretender):
+        drawn = 0
+
+        def do_POST(self) -> None:
+            self.body()
+            if fault == "429 without Retry-After":
+                return self.answer(429, {}, {})
+            if fault == "500":
+                return self.answer(500, {}, {})
+            Lying.drawn += 1
+            return self.draw(
+                60 * (Lying.drawn % 4) if fault == "other pixels" else 0,
+                stamp_of(1, "sha256:ab"),
+                width=16 if fault == "another size" else 8,
+                header={"X-QuickFix-Revision": "2"} if fault == "mixed revisions" else (),
+            )
+
+    return Lying
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_service_that_breaks_the_contract_fails(tmp_path: Path, fault: str) -> None:
-    with lying(fault) as url:
+    with serving(lying(fault)) as url:
         ended = run(
             *("locust", "-f", "loadtests/profiles/unloaded.py", "--headless", "--only-summary"),
             *("-u", 1, "-t", "2s", "--host", url, "--size", "8x8"),
@@ -144,6 +167,66 @@ def test_a_service_that_breaks_the_contract_fails(tmp_path: Path, fault: str) ->
     outcome = json.loads((tmp_path / "outcome.json").read_text())
     assert ended.returncode == 1, ended.stderr
     assert any(FAULTS[fault] in failure for failure in outcome["failures"]), outcome
+
+
+def swapping(fault: str) -> type[Pretender]:
+    """Two sets that take turns, a shade of grey each; with one fault, or none."""
+
+    class Swapping(Pretender):
+        edited: ClassVar = [False]  # of each revision
+        drawn = 0
+
+        def do_GET(self) -> None:
+            self.answer(200, {}, {"head": {"revision": len(self.edited)}})
+
+        def do_POST(self) -> None:
+            asked = self.body()
+            if self.path.startswith("/admin/"):
+                to = asked.get("to")  # a roll back; else a new edit
+                self.edited.append(True if to is None else self.edited[to - 1])
+                return self.answer(200, {}, {"revision": len(self.edited)})
+            revision = len(self.edited)
+            edited = shown = self.edited[revision - 1]
+            Swapping.drawn += 1
+            if fault == "stamps alone change":
+                shown = False
+            elif fault == "another set now and then" and Swapping.drawn % 5 == 0:
+                shown = not edited
+            stamp = stamp_of(revision, "sha256:cd" if edited else "sha256:ab")
+            return self.draw(200 if shown else 20, stamp)
+
+    return Swapping
+
+
+@pytest.mark.parametrize(
+    ("fault", "breach"),
+    [
+        ("", None),
+        ("stamps alone change", "0 images differ from those of another digest"),
+        ("another set now and then", "gave other pixels"),
+    ],
+)
+def test_the_swap_profile_sees_a_set_that_is_not_the_one_it_is_told(
+    tmp_path: Path, fault: str, breach: str | None
+) -> None:
+    (tmp_path / "token").write_text("any", encoding="utf-8")
+    with serving(swapping(fault)) as url:
+        ended = run(
+            *("locust", "-f", "loadtests/profiles/swap.py", "--headless", "--only-summary"),
+            *("-u", 1, "-t", "6s", "--host", url, "--saturation", 20, "--size", "8x8"),
+            *("--token-file", tmp_path / "token", "--outcome", tmp_path / "outcome.json"),
+        )
+    outcome = json.loads((tmp_path / "outcome.json").read_text())
+    told = " ".join(outcome["breaches"])
+    assert set(outcome["compared"]) == {"sha256:ab", "sha256:cd"}
+    assert min(outcome["compared"].values()) >= 5
+    if breach is None:
+        assert outcome["failed"] == 0, outcome
+        assert outcome["told_apart"] >= 3
+        assert "digest" not in told
+    else:
+        assert breach in told
+        assert ended.returncode == 1, ended.stderr
 
 
 def test_a_service_that_is_not_there_is_said_so(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from loadtests.outcome import Outcome, Record, Sample, percentile
 def outcome(*samples: Sample, seconds: float = 100.0, settled: float = 0.0) -> Outcome:
     record = Record(samples=list(samples))
     return record.outcome(
-        "steady", seconds=seconds, settled=settled, compared=0, generator_cpu=0.01
+        "steady", seconds=seconds, settled=settled, compared={}, told_apart=0, generator_cpu=0.01
     )
 
 

@@ -11,6 +11,8 @@ BASELINE = Baseline(unloaded_ms=100.0, saturation=10.0)
 LIMITS = Thresholds(
     min_images=10,
     min_compared=2,
+    min_compared_each=1,
+    min_told_apart=1,
     min_refused=1,
     max_refused=0.5,
     max_lateness_p99_ms=20.0,
@@ -33,7 +35,8 @@ GOOD = Outcome(
     service=Latency(100.0, 150.0, 900.0),
     lateness_p99_ms=20.0,
     drift=1.25,
-    compared=2,
+    compared={"sha256:ab": 1, "sha256:cd": 1},
+    told_apart=1,
     revisions=1,
     activations=3,
     activation_p95_ms=9.0,
@@ -49,7 +52,12 @@ def test_bounds_hold_when_met_exactly() -> None:
     ("change", "word"),
     [
         ({"drawn": 9}, "9 images"),
-        ({"compared": 1}, "drawn again"),
+        ({"compared": {"sha256:ab": 1}}, "1 images were drawn again, 2"),
+        (
+            {"compared": {"sha256:ab": 2, "sha256:cd": 0}},
+            "0 images were drawn again under sha256:cd",
+        ),
+        ({"told_apart": 0}, "0 images differ from those of another digest"),
         ({"refused": 0}, "queue was not full"),
         ({"refused": 11}, "met a full queue"),
         ({"activations": 2}, "activations"),
@@ -80,3 +88,4 @@ def test_the_figures_of_the_objectives_are_the_thresholds() -> None:
     assert THRESHOLDS["steady"].max_refused == 0.0
     assert THRESHOLDS["overload"].min_goodput == 0.95
     assert THRESHOLDS["swap"].max_refused == 0.0
+    assert THRESHOLDS["swap"].min_compared_each == THRESHOLDS["swap"].min_told_apart == 1
