@@ -80,6 +80,19 @@ def test_the_page_has_no_section_of_an_alert_that_is_not_there() -> None:
     assert sorted(told) == sorted(ALERTS)
 
 
+def test_the_page_tells_how_to_go_back_wherever_sets_may_come_from() -> None:
+    """A roll back is 409 beside an edits directory and under trusted keys."""
+    text = ALERTS_PAGE.read_text(encoding="utf-8")
+    section = re.search(r"^## To go back\n(.*?)(?=^## )", text, re.M | re.S)
+    assert section
+    for told in ("directory_owns_edits", "signatures_required", "/admin/rollback"):
+        assert told in section[1]
+    assert "/admin/rollback" not in text.replace(section[1], "")
+    for name in ("QuickFixActivationFailed", "QuickFixAbsent"):
+        alert = re.search(rf"^## {name}\n(.*?)(?=^## )", text, re.M | re.S)
+        assert alert and "(#to-go-back)" in alert[1]
+
+
 def series_named(expression: str) -> set[str]:
     return set(re.findall(r"\bquickfix[_:][\w:]+", expression))
 
