@@ -188,9 +188,9 @@ def poisoned(fleet: Fleet) -> Iterator[dict[str, object]]:
 
 @contextmanager
 def overloaded(fleet: Fleet) -> Iterator[dict[str, object]]:
-    """Twice as many clients as running and waiting places, without a pause."""
+    """Twice as many clients as places to run and to wait; one that is refused soon asks again."""
     deadline = time.monotonic() + fleet.seconds
-    statuses: dict[int, int] = {}
+    statuses: dict[str, int] = {}
     without_retry_after = [0]
     lock = threading.Lock()
 
@@ -198,12 +198,15 @@ def overloaded(fleet: Fleet) -> Iterator[dict[str, object]]:
         with httpx.Client(base_url=service.url, timeout=120) as client:
             while time.monotonic() < deadline:
                 answer = client.post("/generate", json={"prompt": "a cat", "seed": 1})
+                status = str(answer.status_code)
                 with lock:
-                    statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-                    if answer.status_code == 429 and "Retry-After" not in answer.headers:
+                    statuses[status] = statuses.get(status, 0) + 1
+                    if status == "429" and "Retry-After" not in answer.headers:
                         without_retry_after[0] += 1
+                if status == "429":
+                    time.sleep(0.5)
 
-    _all_at_once([(hammers, each) for each in fleet.services], each=2 * (MAX_QUEUE + 1))
+    _all_at_once([(hammers, each) for each in fleet.services], each=2 * (MAX_BATCH + MAX_QUEUE))
     yield {"statuses": statuses, "429_without_retry_after": without_retry_after[0]}
 
 
@@ -221,6 +224,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "poisoned": ("hostile manifests and a poisoned head", poisoned),
     "overloaded": ("twice the load that there is room for", overloaded),
 }
+MAX_BATCH = 16  # images that a service draws at once
 MAX_QUEUE = 8
 _HOSTILE: dict[str, bytes] = {
     "ridge that is no number": as_json(changed(("spec", "method", "ridge"), float("nan"))),
