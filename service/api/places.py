@@ -1,6 +1,6 @@
 """Places for admin calls: a store that hangs must not take the threads of everything else.
 
-Each admin call holds one of the 40 threads that prompt checks, PNG files and `/metrics` need, too,
+Each admin call holds one of the 40 threads that image routes, PNG files and `/metrics` need, too,
 for as long as the store lets it wait.
 """
 
@@ -12,10 +12,10 @@ from anyio.lowlevel import RunVar
 
 from service.errors import AdminBusy
 
-__all__ = ["PLACES", "PLACE_SECONDS", "admin_place"]
+__all__ = ["admin_place"]
 
-PLACES = 16
-PLACE_SECONDS = 5.0
+_PLACES = 16
+_PLACE_SECONDS = 5.0
 
 _limiter: RunVar[CapacityLimiter] = RunVar("admin_places")  # one of each event loop
 
@@ -25,14 +25,14 @@ async def admin_place() -> AsyncIterator[None]:
     """One place for as long as the block runs. Raises AdminBusy when none becomes free in time."""
     limiter = _limiter.get(None)
     if limiter is None:
-        limiter = CapacityLimiter(PLACES)
+        limiter = CapacityLimiter(_PLACES)
         _limiter.set(limiter)
     try:
-        with fail_after(PLACE_SECONDS):
+        with fail_after(_PLACE_SECONDS):
             await limiter.acquire()
     except TimeoutError:
         raise AdminBusy(
-            f"{PLACES} other admin calls have been running for {PLACE_SECONDS:g} seconds, most "
+            f"{_PLACES} other admin calls have been running for {_PLACE_SECONDS:g} seconds, most "
             "likely because the store does not answer; this one did nothing: try again"
         ) from None
     try:
