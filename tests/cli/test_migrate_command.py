@@ -101,6 +101,30 @@ def test_a_replica_cannot_make_the_schema_and_works_after_the_owner_did(users):
     assert run("--store", owner, "--grant", "quickfix")["schema"] == NEWEST
 
 
+def test_a_second_user_takes_over_and_the_first_one_goes(users):
+    """How the replicas' password is changed: a user of PostgreSQL has one at a time."""
+    owner, first = users
+    second = first.replace("quickfix:@", "quickfix_2:@")
+    engine = create_engine(first.replace("quickfix:@", "postgres:@"), isolation_level="AUTOCOMMIT")
+    run("--store", owner, "--grant", "quickfix")
+    with engine.connect() as admin, RevisionStore.open(first) as before:
+        before.publish_and_activate(RevisionContent(), **BY)
+        admin.exec_driver_sql("CREATE USER quickfix_2")
+        run("--store", owner, "--grant", "quickfix_2")
+        with RevisionStore.open(second) as after:
+            after.publish_and_activate(RevisionContent((catalog_entry("remove-beer"),)), **BY)
+            assert before.head_number() == 2  # both work while replicas restart one by one
+        before.close()
+        admin.exec_driver_sql("DROP OWNED BY quickfix")
+        admin.exec_driver_sql("DROP USER quickfix")
+        with RevisionStore.open(second) as after:
+            assert after.rollback(1, **BY).number == 3
+        admin.exec_driver_sql("DROP OWNED BY quickfix_2")
+        admin.exec_driver_sql("DROP USER quickfix_2")
+        admin.exec_driver_sql("CREATE USER quickfix")  # which the fixture takes out
+    engine.dispose()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
