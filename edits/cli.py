@@ -121,10 +121,12 @@ def edit(
     """Compute an edit and report how it came out; publishes nothing."""
     from edits.export.artefact import write_artefact
     from edits.export.edit_set import EditSet
-    from edits.export.target import replacing
+    from edits.export.target import check_target, replacing
     from edits.plan import choice_of
     from edits.workbench import Workbench, find_manifest
 
+    if out is not None:
+        check_target(out, folder=False, force=True)
     concept_edit = find_manifest(manifest)
     bench = Workbench.open(model)
     editor = bench.editor

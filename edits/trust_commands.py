@@ -113,13 +113,14 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Sign a set, or add a signature to the envelope of the same set that is there."""
-    from edits.export.target import replacing
+    from edits.export.target import check_target, replacing
     from edits.manifests.envelope import MAX_BYTES, read_envelope, unverified_statement
     from edits.manifests.signing import add_signature, read_signing_key
     from edits.manifests.signing import sign as new_envelope
 
     content = read_set(revision)[1]
     target = out or revision.with_suffix(".dsse.json")
+    check_target(target, folder=False, force=True)
     existing = read_bounded(target, MAX_BYTES) if target.exists() and not force else None
     asked = SigningRequest(content, sequence, expires, datetime.now(UTC))
     if existing is None:

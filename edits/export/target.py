@@ -20,9 +20,7 @@ def check_target(target: Path, *, folder: bool, force: bool, model: str = "") ->
     target = target.expanduser()
     if not target.exists():
         return
-    if target.is_dir() != folder:
-        kind = "a folder" if target.is_dir() else "a file"
-        raise _refused(target, f"is {kind}; name {'a folder' if folder else 'a file'}")
+    _require_kind(target, folder=folder)
     source = Path(model).expanduser()
     if model and source.exists() and source.resolve().is_relative_to(target.resolve()):
         raise _refused(target, "holds the model that is read; name another place")
@@ -43,19 +41,27 @@ def is_empty(target: Path) -> bool:
 def replacing(target: Path) -> Iterator[Path]:
     """A free name beside `target`; what was written there becomes `target` at the end.
 
-    After an error nothing is left of it, and `target` is as it was.
+    After an error nothing is left of it, and `target` is as it was. Raises QuickFixError if a file
+    would take a folder's place, or a folder a file's.
     """
     target = target.expanduser().resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        _require_kind(target, folder=temporary.is_dir())
         if target.is_dir():
             _swap_folders(temporary, target)
         else:
             temporary.replace(target)
     finally:
         _remove(temporary)
+
+
+def _require_kind(target: Path, *, folder: bool) -> None:
+    if target.exists() and target.is_dir() != folder:
+        kind = "a folder" if target.is_dir() else "a file"
+        raise _refused(target, f"is {kind}; name {'a folder' if folder else 'a file'}")
 
 
 def _swap_folders(new: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edits.cli import app, main
-from edits.errors import GateRefused, StoreUnavailable
+from edits.errors import GateRefused, QuickFixError, StoreUnavailable
 from edits.export.artefact import read_artefact
 from edits.loading import load_pipeline
 from edits.manifests import catalog_entry
@@ -68,6 +68,15 @@ def test_the_first_publish_makes_the_default_store_and_a_named_one_needs_its_fol
     assert isinstance(
         CliRunner().invoke(app, ["status", "--store", typo]).exception, StoreUnavailable
     )
+
+
+def test_edit_writes_no_artefact_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "thesis.txt").write_text("ten years of work")
+    words = ["edit", "remove-pistol", "--model", "./none", "--out", str(tmp_path)]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, QuickFixError), error
+    assert error.message == f"{tmp_path} is a folder; name a file"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_edit_reports_the_fit_and_writes_the_weight(tmp_path):

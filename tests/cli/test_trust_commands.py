@@ -106,6 +106,15 @@ def test_a_set_other_than_the_signed_one_is_refused(there):
     refused(ContentMismatch, "it was exchanged or changed", VERIFY)
 
 
+@pytest.mark.parametrize("force", ["", " --force"])
+def test_an_envelope_never_replaces_a_folder(there, force):
+    (there / "papers").mkdir()
+    (there / "papers" / "thesis.txt").write_text("ten years of work")
+    line = "sign revision.json --key alice.pem --sequence 7 --expires 90d --out papers"
+    refused(QuickFixError, "papers is a folder; name a file", line + force)
+    assert [entry.name for entry in (there / "papers").iterdir()] == ["thesis.txt"]
+
+
 def test_after_wants_a_higher_sequence(there):
     sign_both()
     assert run(f"{VERIFY} --after 6")["sequence"] == 7

@@ -92,6 +92,18 @@ def test_after_an_error_the_old_target_stands_and_nothing_else(model, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["edit.safetensors", "model"]
 
 
+def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(model, tmp_path):
+    file = tmp_path / "edit.safetensors"
+    file.write_bytes(b"old")
+    with pytest.raises(QuickFixError, match="is a folder; name a file"), replacing(model) as path:
+        path.write_bytes(b"new")
+    with pytest.raises(QuickFixError, match="is a file; name a folder"), replacing(file) as path:
+        path.mkdir()
+    assert file.read_bytes() == b"old"
+    assert [entry.name for entry in model.iterdir()] == ["model_index.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["edit.safetensors", "model"]
+
+
 def test_a_link_is_followed_to_what_it_names(tmp_path, model):
     link = tmp_path / "link"
     link.symlink_to(model)
