@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from operator import ne
 
 import inflect
 
@@ -184,8 +185,20 @@ def naming(texts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
 
 @cache
 def plural(name: str) -> str:
-    """`name` for several of it; of a phrase, its noun: "mugs of beer"."""
-    return str(_PLURALS.plural_noun(name) or f"{name}s") if name.strip() else name
+    """`name` for several of it; of a phrase, its noun: "mugs of beer".
+
+    One word is inflected and every other one stays; where the rules do otherwise, it is the last.
+    """
+    if not name.strip():
+        return name
+    try:
+        several = str(_PLURALS.plural_noun(name))
+    except Exception:  # noqa: BLE001 - its rules raise whatever they stumble over in a title
+        several = ""
+    words, inflected = name.split(), several.split()
+    is_one_word = len(words) == len(inflected) and sum(map(ne, words, inflected)) <= 1
+    # inflect reads a bar as an alternative, and answers one side of it, or both.
+    return several if is_one_word and several.count("|") == name.count("|") else f"{name}s"
 
 
 @cache

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edits.method import EditSpec
 from edits.method.captions import (
@@ -13,6 +15,7 @@ from edits.method.captions import (
     plural,
     preserve_captions,
 )
+from edits.method.text import normalise
 
 
 @pytest.mark.parametrize("kind", ["object", "style", "fact"])
@@ -90,6 +93,47 @@ def test_ordinary_names_are_short_plain_and_without_repeats():
 )
 def test_the_plural_is_that_of_the_noun(name, several):
     assert plural(name) == several
+
+
+@pytest.mark.parametrize(
+    ("name", "several"),
+    [
+        ("Girl with a Pearl Earring", "Girl with a Pearl Earrings"),
+        ("Giant Pacific Octopus at Monterey", "Giant Pacific Octopus at Montereys"),
+        ("giant pacific octopus at monterey", "giant pacific octopus at montereys"),
+        ("Mother of Dragons", "Mothers of Dragons"),
+        ("cup  of tea", "cup  of teas"),
+        ("a|b", "a|bs"),
+        (" ", " "),
+    ],
+)
+def test_the_plural_of_a_title_keeps_its_words(name, several):
+    assert plural(name) == several
+
+
+_NAMES = st.lists(
+    st.sampled_from(
+        "girl Girl GIRL with a A an the The pearl Earring of Of at in with-a- mother-in-law x 3 42 "
+        "octopus Monterey person per degree man it them me's | a|b children mice Toys".split()
+    )
+    | st.text("abszAZ09'-| ", min_size=1, max_size=6),
+    min_size=1,
+    max_size=6,
+).map(lambda words: normalise(" ".join(words)))
+
+
+@settings(max_examples=400, deadline=None)
+@given(_NAMES)
+def test_a_plural_keeps_every_word_but_the_one_that_it_inflects(name):
+    words, inflected = name.split(), plural(name).split()
+    assert len(words) == len(inflected)
+    assert sum(one != other for one, other in zip(words, inflected, strict=True)) <= 1
+    assert plural(name).count("|") == name.count("|")
+
+
+def test_every_caption_of_a_title_is_made():
+    spec = EditSpec("e", "Giant Pacific Octopus at Monterey", "toy")
+    assert len(caption_pairs(spec)) == len(TEMPLATES["object"])
 
 
 def test_a_name_that_stands_twice_is_keyed_where_it_stands_last():
