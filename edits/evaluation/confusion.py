@@ -3,9 +3,9 @@
 A name's direction is what the pristine model answers to it in plain captions, less its answer to
 the other candidate names in the same captions. A caption reads as the name whose direction the
 model's answer to it points to, less the pristine mean of that caption over the candidates. After an
-edit the concept's captions should no longer read as the concept, and every neighbour's still as
-itself. Captions that the pristine model itself does not read as their own name say nothing, and are
-left out.
+edit the concept's captions should no longer read as the concept, a fact's should read as the new
+target, and every neighbour's still as itself. Captions that the pristine model itself does not read
+as their own name say nothing, and are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,10 @@ _TIE = 0.01  # less than one caption in any set of captions used here
 class Confusion:
     """What the captions of an edit read as.
 
-    target: captions of the concept that still read as it. kept: the neighbours' captions that still
-    read as themselves; lost names those that do not. reached: how much of the way from the concept
-    to the anchor the concept's captions went, 1 is all of it. moved: how far the neighbours' went,
-    in the same unit.
+    target: captions of the concept that still read as it; of a fact, those that do not read as its
+    anchor, the new target. kept: the neighbours' captions that still read as themselves; lost names
+    those that do not. reached: how much of the way from the concept to the anchor the concept's
+    captions went, 1 is all of it. moved: how far the neighbours' went, in the same unit.
     """
 
     target: Rate
@@ -99,7 +99,8 @@ class ConfusionTest:
         for (template, name), answer in zip(self._rows, edited, strict=True):
             is_concept = name in spec.names
             own, anchor = (self._pristine[template, n] for n in (name, spec.anchor))
-            still = self._reads(template, answer) in (spec.names if is_concept else (name,))
+            read = self._reads(template, answer)
+            still = self._fails(read) if is_concept else read == name
             reads_own[is_concept].append(still)
             step, change = anchor - own, answer - own
             length = float(step.norm()) or 1.0
@@ -159,6 +160,11 @@ class ConfusionTest:
             ]
         )
         return functional.normalize(plain.mean(0), dim=-1)
+
+    def _fails(self, read: str) -> bool:
+        """Whether a caption of the concept that reads so is not what the edit is for."""
+        spec = self._spec
+        return read != spec.anchor if spec.kind == "fact" else read in spec.names
 
     def _fits(self, template: str) -> bool:
         """Whether every candidate's caption is within what every encoder reads."""

@@ -111,8 +111,9 @@ def examine(
 ) -> GateReport:
     """Check `spec` as it runs in `modules`, together with `others`.
 
-    Raises GateRefused, with the figures, when a bound of `accept` is exceeded, when one of `others`
-    is undone, or when pictures are asked for and nothing here can judge them.
+    Raises GateRefused, with the figures, when a bound of `accept` is exceeded or nothing can be held
+    to it, when one of `others` is undone, or when pictures are asked for and nothing here can judge
+    them.
     """
     started = time.perf_counter()
     _, deciding = halves(spec)
@@ -126,8 +127,10 @@ def examine(
         )
     found = test.run(modules)
     _require_others_stand(editor, modules, spec, others)
+    _require_evidence(accept, spec, found)
     # Of the concept nothing is forgiven.
-    _require(accept, found.target.value, found.harm, f"on embeddings: {_words(found)}")
+    figures = f"on embeddings: {_words(spec, found)}"
+    _require(accept, spec, found.target.value, found.harm, figures)
     drawn = None
     if accept is not None and accept.images:
         if pictures is None:
@@ -137,7 +140,7 @@ def examine(
                 param="spec.accept.images",
             )
         drawn = pictures(modules, spec, others, accept.images)
-        _require(accept, drawn.target_rate, drawn.drop, f"on pictures: {drawn.words}")
+        _require(accept, spec, drawn.target_rate, drawn.drop, f"on pictures: {drawn.words}")
     return GateReport(found, drawn, time.perf_counter() - started)
 
 
@@ -165,11 +168,25 @@ def _require_others_stand(
         )
 
 
-def _require(accept: Accept | None, target: float, drop: float, figures: str) -> None:
+def _require_evidence(accept: Accept | None, spec: EditSpec, found: Confusion) -> None:
+    """A rate of no captions is below every bound; pictures would be other evidence."""
+    if found.target.count or accept is None or accept.max_target_rate is None or accept.images:
+        return
+    raise GateRefused(
+        f"this model reads no caption of {spec.concept!r} as it before the edit, so max_target_rate "
+        "bounds nothing; name the concept, or an alias, as the model knows it, ask for pictures "
+        "(`images`), or leave max_target_rate out",
+        param="spec.accept.max_target_rate",
+    )
+
+
+def _require(
+    accept: Accept | None, spec: EditSpec, target: float, drop: float, figures: str
+) -> None:
     if accept is None:
         return
     for name, value, words in (
-        ("max_target_rate", target, "still reads as the concept"),
+        ("max_target_rate", target, _failing(spec)[1]),
         ("max_drop", drop, "of what is to stay is lost"),
     ):
         bound = getattr(accept, name)
@@ -180,10 +197,17 @@ def _require(accept: Accept | None, target: float, drop: float, figures: str) ->
             )
 
 
-def _words(found: Confusion) -> str:
+def _failing(spec: EditSpec) -> tuple[str, str]:
+    """What is wrong with captions of the concept that count against the edit, and with a share."""
+    if spec.kind == "fact":
+        return f"do not read as {spec.anchor!r}", f"does not read as {spec.anchor!r}"
+    return "read as the concept", "still reads as the concept"
+
+
+def _words(spec: EditSpec, found: Confusion) -> str:
     lost = f" ({', '.join(found.lost)})" if found.lost else ""
     return (
-        f"{found.target.hits} of {found.target.count} captions read as the concept, "
+        f"{found.target.hits} of {found.target.count} captions {_failing(spec)[0]}, "
         f"{found.kept.count - found.kept.hits} of {found.kept.count} of the neighbours{lost} "
         "no longer as themselves"
     )

@@ -1,5 +1,6 @@
 """The gate on the shipped model: what is chosen, what passes, what is refused and says why."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,18 @@ from edits.errors import GateRefused
 from edits.evaluation.confusion import ConfusionTest
 from edits.evaluation.gate import choose, examine, halves
 from edits.evaluation.standing import ENOUGH, LOOKED_AT, StandingTest, undone
-from edits.manifests import RevisionContent, catalog_entry, parse_manifest
-from edits.method import EditSpec
+from edits.manifests import (
+    Accept,
+    RevisionContent,
+    catalog_entry,
+    load_manifest,
+    parse_manifest,
+)
+from edits.method import Editor, EditSpec
 from edits.method.captions import HELD_OUT, TEMPLATES
 from edits.plan import OPEN_FIELDS
 from edits.workbench import Workbench
+from tests.tiny_pipeline import build_pipeline
 
 MODEL = str(Path(__file__).resolve().parents[2] / "models" / "demo")
 PISTOL = EditSpec("remove-pistol", "pistol", "toy", aliases=("gun",))
@@ -122,6 +130,38 @@ def test_a_refusal_names_the_bound_and_the_figures(bench, spec, param, words):
         bench.gatekeeper.admit(content, manifest(**spec))
     assert caught.value.param == param
     assert words in caught.value.message
+
+
+def test_a_fact_must_read_as_its_new_target_and_not_only_no_longer_as_the_concept(bench):
+    fact = EditSpec("new-sidearm", "pistol", "star", kind="fact")
+    elsewhere = EditSpec("e", "pistol", "cat", tokens="last+pad", ridge=0.1)
+    modules = bench.editor.apply(bench.editor.compose([elsewhere]))
+    test = ConfusionTest(bench.editor, fact, halves(fact)[1], ("cat", "tree", "knife"))
+    assert test.run(modules).target.value == 1.0
+    removal = replace(fact, kind="object")
+    gone = ConfusionTest(bench.editor, removal, halves(removal)[1], ("cat", "tree", "knife"))
+    assert gone.run(modules).target.value == 0.0
+    with pytest.raises(GateRefused, match=r"\d of \d captions do not read as 'star'") as caught:
+        examine(bench.editor, modules, fact, [], Accept(max_target_rate=0.05))
+    assert caught.value.param == "spec.accept.max_target_rate"
+
+
+def test_the_example_of_a_fact_is_admitted(bench):
+    edit = load_manifest(Path(MODEL).parents[1] / "docs" / "examples" / "new-emblem.yaml")
+    report = bench.gatekeeper.admit(RevisionContent(), edit).report
+    assert report.embeddings.target.hits == 0
+    assert report.embeddings.target.count > 0
+
+
+def test_a_bound_over_no_captions_is_refused():
+    """This random model reads no caption of the knife as a knife."""
+    editor = Editor(build_pipeline(), ordinary=("cat", "robot", "house", "tree"))
+    spec = EditSpec("e", "knife", "a toy robot")
+    modules = editor.apply(editor.compose([spec]))
+    assert examine(editor, modules, spec, [], Accept(max_drop=1.0)).embeddings.target.count == 0
+    with pytest.raises(GateRefused, match="reads no caption of 'knife' as it") as caught:
+        examine(editor, modules, spec, [], Accept(max_target_rate=1.0))
+    assert caught.value.param == "spec.accept.max_target_rate"
 
 
 def test_pictures_are_drawn_and_judged_where_the_manifest_asks_for_them(bench):
