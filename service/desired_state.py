@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edits.errors import EditConflict, EditRefused, ManifestInvalid, QuickFixError
 from edits.manifests import (
+    DEFAULT_POLICY,
     ConceptEdit,
     ManifestSet,
     RevisionContent,
@@ -178,9 +179,14 @@ class DesiredState:
         before = {edit.name: edit for edit in published.edits}
         kept = tuple(edit for edit in edits if before.get(edit.name) == edit)
         names = {edit.name for edit in kept}
-        content = RevisionContent(
-            kept, choices={name: c for name, c in published.choices.items() if name in names}
-        )
+        # A mandatory edit joins these, and the gate looks at it there, too.
+        policies = {
+            policy: tuple(name for name in held if name in names)
+            for policy, held in wanted.policies.items()
+            if policy != DEFAULT_POLICY
+        }
+        chosen = {name: choice for name, choice in published.choices.items() if name in names}
+        content = RevisionContent(kept, policies, choices=chosen)
         for edit in edits:
             if edit.name not in names:
                 admit = partial(self._gatekeeper.admit, content, edit)

@@ -108,12 +108,13 @@ def examine(
     accept: Accept | None,
     *,
     pictures: Pictures | None = None,
+    on_pictures: bool = True,
 ) -> GateReport:
     """Check `spec` as it runs in `modules`, together with `others`.
 
-    Raises GateRefused, with the figures, when a bound of `accept` is exceeded or nothing can be held
-    to it, when one of `others` is undone, or when pictures are asked for and nothing here can judge
-    them.
+    Without `on_pictures` none are drawn: those that `accept` asks for have been, beside others.
+    Raises GateRefused, with the figures, when a bound of `accept` is exceeded or bounds nothing,
+    when one of `others` is undone, or when pictures are asked for and nothing here can judge them.
     """
     started = time.perf_counter()
     _, deciding = halves(spec)
@@ -132,7 +133,7 @@ def examine(
     figures = f"on embeddings: {_words(spec, found)}"
     _require(accept, spec, found.target.value, found.harm, figures)
     drawn = None
-    if accept is not None and accept.images:
+    if on_pictures and accept is not None and accept.images:
         if pictures is None:
             raise GateRefused(
                 f"{accept.images} pictures are asked for and this model ships no judge; "
@@ -173,9 +174,9 @@ def _require_evidence(accept: Accept | None, spec: EditSpec, found: Confusion) -
     if found.target.count or accept is None or accept.max_target_rate is None or accept.images:
         return
     raise GateRefused(
-        f"this model reads no caption of {spec.concept!r} as it before the edit, so max_target_rate "
-        "bounds nothing; name the concept, or an alias, as the model knows it, ask for pictures "
-        "(`images`), or leave max_target_rate out",
+        f"this model reads no caption of {spec.concept!r} as it even before the edit, so "
+        "max_target_rate bounds nothing; name the concept, or an alias, as the model knows it, ask "
+        "for pictures (`images`), or leave max_target_rate out",
         param="spec.accept.max_target_rate",
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from edits.errors import GateRefused
-from edits.evaluation.confusion import ConfusionTest
-from edits.evaluation.gate import choose, examine, halves
+from edits.evaluation.confusion import Confusion, ConfusionTest
+from edits.evaluation.gate import GateReport, choose, examine, halves
+from edits.evaluation.rates import Rate
 from edits.evaluation.standing import ENOUGH, LOOKED_AT, StandingTest, undone
 from edits.manifests import (
     Accept,
@@ -23,6 +24,7 @@ from edits.workbench import Workbench
 from tests.tiny_pipeline import build_pipeline
 
 MODEL = str(Path(__file__).resolve().parents[2] / "models" / "demo")
+METHOD = {"tokens": "last", "ridge": 0.01, "preserve_weight": 0.1, "pad_weight": 1.0}
 PISTOL = EditSpec("remove-pistol", "pistol", "toy", aliases=("gun",))
 
 
@@ -100,6 +102,19 @@ def test_what_is_chosen_stands_beside_the_manifest_and_is_chosen_once(bench):
     assert again.spec == first.spec
 
 
+def crowd():
+    """A content of nine edits that leave hardly anything else as it is."""
+    content = RevisionContent()
+    others = ("knife", "bomb", "robot", "skull", "guitar", "rocket", "frog", "bird", "key")
+    for number, name in enumerate(others):
+        other = manifest(concept=name, anchor="toy", method={
+            "tokens": "last+pad", "ridge": 1e-6, "preserve_weight": 0.0, "pad_weight": 1.0
+        })  # fmt: skip
+        renamed = other.metadata.model_copy(update={"name": f"other-{number}"})
+        content = content.with_edit(other.model_copy(update={"metadata": renamed}))
+    return content
+
+
 @pytest.mark.parametrize(
     ("spec", "param", "words"),
     [
@@ -117,19 +132,59 @@ def test_what_is_chosen_stands_beside_the_manifest_and_is_chosen_once(bench):
     ],
 )
 def test_a_refusal_names_the_bound_and_the_figures(bench, spec, param, words):
-    content = RevisionContent()
-    if param == "spec.accept.max_drop":  # alone it harms nothing: with twelve others it does
-        others = ("knife", "bomb", "robot", "skull", "guitar", "rocket", "frog", "bird", "key")
-        for number, name in enumerate(others):
-            other = manifest(concept=name, anchor="toy", method={
-                "tokens": "last+pad", "ridge": 1e-6, "preserve_weight": 0.0, "pad_weight": 1.0
-            })  # fmt: skip
-            renamed = other.metadata.model_copy(update={"name": f"other-{number}"})
-            content = content.with_edit(other.model_copy(update={"metadata": renamed}))
+    # Alone it harms nothing: with nine others it does.
+    content = crowd() if param == "spec.accept.max_drop" else RevisionContent()
     with pytest.raises(GateRefused) as caught:
         bench.gatekeeper.admit(content, manifest(**spec))
     assert caught.value.param == param
     assert words in caught.value.message
+
+
+HARSH = {"method": {"ridge": 1e-6, "preserve_weight": 0.0}, "accept": {"max_drop": 0.05}}
+
+
+def test_a_mandatory_edit_is_examined_beside_the_edits_of_every_policy(bench):
+    everything = crowd()
+    names = everything.policies["default"]
+    content = everything.with_policy("default", ()).with_policy("crowd", names)
+    alone = bench.gatekeeper.admit(content, manifest(**HARSH))
+    assert alone.content.policies == {"crowd": names, "default": ("e",)}
+    mandatory = manifest(**HARSH, mandatory=True)
+    with pytest.raises(GateRefused, match=r"policy 'crowd': .* of what is to stay is") as caught:
+        bench.gatekeeper.admit(content, mandatory)
+    assert caught.value.param == "spec.accept.max_drop"
+    calm = content.with_policy("crowd", ()).with_policy("also-empty", ())
+    assert bench.gatekeeper.admit(calm, mandatory).spec == alone.spec
+
+
+def test_an_edit_that_default_does_not_hold_is_examined_where_it_is_held(bench):
+    first = manifest(concept="cat", anchor="dog", method={"ridge": 1.0})
+    content = crowd().with_edit(first)
+    names = content.policies["default"]
+    content = content.with_policy("default", ()).with_policy("crowd", names)
+    second = manifest(**HARSH).model_copy(
+        update={"metadata": first.metadata.model_copy(update={"version": 2})}
+    )
+    with pytest.raises(GateRefused, match="of what is to stay is lost"):
+        bench.gatekeeper.admit(content, second)
+
+
+def test_as_many_sets_are_examined_as_are_worth_the_time(bench, monkeypatch):
+    content = crowd()
+    for number in range(12):
+        content = content.with_policy(f"p-{number:02}", content.policies["default"][: number % 9])
+    beside, drawn = [], []
+
+    def examined(_editor, _modules, _spec, others, _accept, *, pictures, on_pictures):
+        beside.append(len(others))
+        drawn.append(on_pictures)
+        return GateReport(Confusion(Rate(0, 1), Rate(1, 1), 1.0, 0.0, ()), None, 1.0)
+
+    monkeypatch.setattr("edits.publication.examine", examined)
+    report = bench.gatekeeper.admit(content, manifest(method=METHOD, mandatory=True)).report
+    assert beside == [9, 8, 7, 6, 5, 4, 3, 2]
+    assert drawn == [True] + 7 * [False], "pictures take their time: in one set only"
+    assert report.seconds == 8.0
 
 
 def test_a_fact_must_read_as_its_new_target_and_not_only_no_longer_as_the_concept(bench):
@@ -159,7 +214,7 @@ def test_a_bound_over_no_captions_is_refused():
     spec = EditSpec("e", "knife", "a toy robot")
     modules = editor.apply(editor.compose([spec]))
     assert examine(editor, modules, spec, [], Accept(max_drop=1.0)).embeddings.target.count == 0
-    with pytest.raises(GateRefused, match="reads no caption of 'knife' as it") as caught:
+    with pytest.raises(GateRefused, match="reads no caption of 'knife' as it even") as caught:
         examine(editor, modules, spec, [], Accept(max_target_rate=1.0))
     assert caught.value.param == "spec.accept.max_target_rate"
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from edits.manifests import ConceptEdit, RevisionContent
-from edits.publication import Admission
+from edits.publication import Admission, Gatekeeper
 from service.settings import Settings
 
 from .replica import Replica, manifest
@@ -278,6 +278,31 @@ def test_policies_of_the_directory_come_change_and_go_with_their_file(
     replica.runtime.reconciler.tick()
     assert replica.read("policies")["policies"] == {"default": everything}
     assert [r["number"] for r in replica.read("revisions")["revisions"]] == [3, 2, 1]
+
+
+def test_a_mandatory_edit_is_admitted_beside_the_policies_of_the_directory(
+    directory_settings: Settings,
+    folder: Path,
+    start_replica: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(folder, manifest(), manifest("remove-beer", concept="beer", anchor="juice"))
+    replica = start_replica(directory_settings)
+    beside = []
+    admit = Gatekeeper.admit
+
+    def watched(gatekeeper: Gatekeeper, content: RevisionContent, edit: ConceptEdit) -> Admission:
+        beside.append((edit.name, dict(content.policies)))
+        return admit(gatekeeper, content, edit)
+
+    monkeypatch.setattr(Gatekeeper, "admit", watched)
+    write(folder, manifest("remove-knife", concept="knife", mandatory=True))
+    write_policies(folder, beer=["remove-beer", "remove-knife"], default=["remove-knife"])
+    replica.runtime.reconciler.tick()
+    both = ("remove-beer", "remove-pistol")
+    assert beside == [("remove-knife", {"beer": ("remove-beer",), "default": both})]
+    held = {"beer": ["remove-beer", "remove-knife"], "default": ["remove-knife"]}
+    assert replica.read("policies")["policies"] == held
 
 
 def test_a_policy_that_the_set_does_not_carry_leaves_the_old_set(
