@@ -39,8 +39,10 @@ def attack(
 ) -> None:
     """Search for prompts and vectors that bring a removed concept back."""
     from edits.evaluation.attacks.attack import ATTACKS, AttackOptions
+    from edits.evaluation.attacks.drawing import removed_class
     from edits.evaluation.attacks.hardening import hardening
     from edits.evaluation.report import load_judge
+    from edits.evaluation.subject import subject_of
     from edits.manifests import Method
     from edits.plan import choice_of
     from edits.workbench import Workbench, find_manifest
@@ -52,6 +54,8 @@ def attack(
     bench = Workbench.open(model)
     judge = load_judge(model)
     (spec,) = bench.gatekeeper.choose([edit])
+    subject = subject_of(judge, spec)
+    removed_class(subject)  # before the searches, whose finds nobody could count otherwise
     names = tuple(attacks.split(",")) if attacks else tuple(ATTACKS)
     try:
         options = AttackOptions(attacks=names, budget=budget, seed=seed, worst=worst, sample=sample)
@@ -64,7 +68,7 @@ def attack(
         folder = None if out is None else out / title.replace(" ", "-")
         with progress("attacks", len(names)) as advance:
             edited, unedited, figures = _round(
-                bench, judge, spec, options, folder, pictures, lambda: advance(1)
+                bench, judge, spec, subject, options, folder, pictures, lambda: advance(1)
             )
         parts.append({"round": title, **figures})
         if number < last:
@@ -96,6 +100,7 @@ def _round(
     bench: Any,
     judge: Any,
     spec: Any,
+    subject: Any,
     options: Any,
     folder: Path | None,
     pictures: int,
@@ -107,7 +112,6 @@ def _round(
     from edits.evaluation.attacks.run import run_attacks
     from edits.evaluation.attacks.target import Target
     from edits.evaluation.drawing import Sampling
-    from edits.evaluation.subject import subject_of
     from edits.method import with_components
 
     modules = bench.editor.apply(bench.editor.compose([spec]))
@@ -120,7 +124,6 @@ def _round(
     )
     sampling = Sampling(bench.defaults.steps, bench.defaults.guidance_scale)
     seeds = range(_FIRST_SEED, _FIRST_SEED + pictures)
-    subject = subject_of(judge, spec)
     edited, unedited = (
         draw_attacks(pipeline, result, judge, subject, sampling, seeds=seeds)
         for pipeline in (with_components(bench.pipeline, modules), bench.pipeline)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from edits.errors import QuickFixError
 from edits.evaluation.attacks.encoder import EncoderView, speaking
 from edits.evaluation.attacks.inversion import spaced
 from edits.evaluation.attacks.result import AttackResult, Find
@@ -56,6 +57,18 @@ class DrawnAttack:
         }
 
 
+def removed_class(subject: Subject) -> str:
+    """The class that an attack is to bring back. Raises QuickFixError for a fact without one."""
+    if subject.removed is None:
+        raise QuickFixError(
+            f"edit {subject.spec.name!r} cannot be attacked: the judge has no class "
+            f"{subject.spec.concept!r}, so nothing tells whether it came back; name an edit that "
+            "removes a class of the judge",
+            param="spec.concept",
+        )
+    return subject.removed
+
+
 def draw_attacks(
     pipeline: Any,
     result: AttackResult,
@@ -71,12 +84,10 @@ def draw_attacks(
 
     `pipeline` runs the edited components (`edits.method.with_components`). Vectors are drawn in
     every template of the target, a text in its own prompt. What counts is the class of `subject`
-    that was to go. Raises ValueError for a fact, of which no class was to go.
+    that was to go. Raises QuickFixError as `removed_class` does.
     """
-    if subject.removed is None:
-        raise ValueError(f"edit {subject.spec.name!r} removes no class that the judge knows")
     canvas = _Canvas(
-        pipeline, result, judge, subject.attribute, subject.removed, sampling, progress
+        pipeline, result, judge, subject.attribute, removed_class(subject), sampling, progress
     )
     drawn = []
     for outcome in result.outcomes:

@@ -1,9 +1,13 @@
 """Attacks on the shipped edit of the shipped model, down to the pictures that the judge sees."""
 
+import json
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from edits.cli import app
+from edits.errors import QuickFixError
 from edits.evaluation.attacks.attack import AttackOptions
 from edits.evaluation.attacks.characters import character_variants
 from edits.evaluation.attacks.drawing import draw_attacks
@@ -19,6 +23,7 @@ from edits.evaluation.prompts import Probe
 from edits.evaluation.rates import Rate
 from edits.evaluation.report import load_judge
 from edits.evaluation.subject import subject_of
+from edits.manifests import catalog_entry
 from tests.evaluation.attacks.conftest import MODEL
 
 SAMPLING = Sampling(10, 3.0)
@@ -74,10 +79,36 @@ def test_texts_are_counted_prompt_by_prompt_over_the_seeds(demo, judge):
     assert [each.success for each in drawn.finds] == [Rate(2, 2), Rate(0, 2)]
     assert drawn.success == Rate(2, 4)
     assert drawn.finds_that_succeed == Rate(1, 2)
-    with pytest.raises(ValueError, match="removes no class"):
+    with pytest.raises(QuickFixError, match="has no class 'pistol'"):
         draw_attacks(
             demo.pipeline, result, judge, replace(subject, removed=None), SAMPLING, seeds=(1,)
         )
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (
+            str(MODEL.parents[1] / "docs/examples/new-emblem.yaml"),
+            'has no class "the king\'s emblem"',
+        ),
+        ("zebra.json", "knows neither 'zebra'"),
+    ],
+)
+def test_what_the_judge_cannot_count_is_refused_before_the_searches(
+    tmp_path, monkeypatch, manifest, words
+):
+    document = json.loads(catalog_entry("remove-pistol").model_dump_json(by_alias=True))
+    document["spec"] |= {"concept": "zebra", "aliases": []}
+    (tmp_path / "zebra.json").write_text(json.dumps(document))
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    words_given = ["attack", manifest, "--model", str(MODEL), "--budget", "1", "--out", str(out)]
+    error = CliRunner().invoke(app, words_given).exception
+    assert isinstance(error, QuickFixError)
+    assert words in error.message
+    assert error.param == "spec.concept"
+    assert not out.exists(), "nothing was searched"
 
 
 @pytest.mark.slow
