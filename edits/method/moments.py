@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +17,18 @@ from torch import Tensor
 from edits.method.rows import PairRows
 
 BUCKETS = 16
-_REMEMBERED = 2 * BUCKETS
+_REMEMBERED = 2 * BUCKETS  # of each kind: those of two sets that share no bucket
+_KINDS = 4  # edits and preserved names of two sources, as the encoders of SDXL are
 
 
 class BucketedSums:
-    """Sums of a tuple of tensors over named items, kept by bucket. Thread-safe."""
+    """Sums of a tuple of tensors over named items, kept by kind and bucket. Thread-safe.
+
+    The kinds used last are kept, and of each its buckets used last: no kind drops another's.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, tuple[Tensor, ...]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, OrderedDict[Hashable, tuple[Tensor, ...]]] = OrderedDict()
         self._lock = threading.RLock()
 
     def total(
@@ -43,22 +48,26 @@ class BucketedSums:
             buckets.setdefault(zlib.crc32(name.encode()) % BUCKETS, []).append(name)
         total: list[Tensor] = []
         with self._lock:
+            kept = self._kept.setdefault(kind, OrderedDict())
+            _refresh(self._kept, kind, _KINDS)
             for bucket in sorted(buckets):
                 names = buckets[bucket]
-                identity = (kind, bucket, tuple((name, items[name]) for name in names))
-                part = self._kept.get(identity)
-                if part is None:
-                    part = moments(names)
-                    self._kept[identity] = part
-                    if len(self._kept) > _REMEMBERED:
-                        self._kept.popitem(last=False)
-                else:
-                    self._kept.move_to_end(identity)
+                identity = (bucket, tuple((name, items[name]) for name in names))
+                if identity not in kept:
+                    kept[identity] = moments(names)
+                part = kept[identity]
+                _refresh(kept, identity, _REMEMBERED)
                 if total:
                     total = [whole.add_(more) for whole, more in zip(total, part, strict=True)]
                 else:
                     total = [tensor.clone() for tensor in part]
         return tuple(total)
+
+
+def _refresh(kept: OrderedDict[Hashable, Any], newest: Hashable, most: int) -> None:
+    kept.move_to_end(newest)
+    if len(kept) > most:
+        kept.popitem(last=False)
 
 
 def scaled(rows: Sequence[PairRows], ridges: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edits.method import QUICKFIX, Editor, EditSpec, resolve
+from edits.method import PRESETS, QUICKFIX, Editor, EditSpec, resolve
 from edits.method.captions import naming
 from edits.method.fingerprint import weights_digest
 from edits.method.moments import BUCKETS, BucketedSums
+from tests.tiny_layouts import build_sdxl
 
 from .conftest import ORDINARY
 
@@ -54,6 +55,42 @@ def test_one_edit_more_captures_no_other_again(editor, monkeypatch):
     assert captured == [newcomer]
     editor.compose(MANY)
     assert captured == [newcomer]
+
+
+def test_one_edit_less_sums_one_bucket_again_for_each_source_and_kind(monkeypatch):
+    """SDXL has two sources; each keeps the sums of its own edits and of what they preserve."""
+    editor = Editor(build_sdxl(), ordinary=ORDINARY)
+    names = [chr(a) + chr(b) for a in range(ord("a"), ord("z")) for b in range(ord("a"), ord("z"))]
+    many = [
+        EditSpec(f"e{i}", name, "toy", preserve=(2 * name,), sites=PRESETS["quickfix"])
+        for i, name in enumerate(names[:48])
+    ]
+    before = editor.compose(many)
+    fewer = Editor(build_sdxl(), ordinary=ORDINARY).compose(many[1:])
+    summed = []
+    total = BucketedSums.total
+
+    def watched(sums, kind, items, moments):
+        return total(sums, kind, items, lambda part: summed.append(kind) or moments(part))
+
+    monkeypatch.setattr(BucketedSums, "total", watched)
+    assert editor.compose(many[1:]).digest == fewer.digest
+    kinds = {(what, source.component) for what, source in summed}
+    sources = ("text_encoder", "text_encoder_2")
+    assert kinds == {(what, source) for what in ("edits", "names") for source in sources}
+    assert len(summed) == len(kinds)
+    assert editor.compose(many).digest == before.digest
+    assert len(summed) == len(kinds), "the sums of both sets are kept"
+
+
+def test_sums_of_many_kinds_do_not_pile_up():
+    sums, made = BucketedSums(), []
+    for _ in range(2):
+        for kind in range(5):
+            sums.total(kind, {"a": 1}, lambda names: made.append(names) or (torch.ones(1),))
+    assert len(made) == 10
+    sums.total(4, {"a": 1}, lambda names: made.append(names) or (torch.ones(1),))
+    assert len(made) == 10
 
 
 def test_many_edits_leave_the_pinned_directions_still(pipeline, editor):
