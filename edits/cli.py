@@ -136,6 +136,9 @@ def edit(
         "name": concept_edit.name,
         "settings": choice_of(spec).model_dump(mode="json"),
         "not_covered": list(editor.components.uncovered),
+        "not_preserved": list(
+            dict.fromkeys(name for r in composition.reports for name in r.not_preserved)
+        ),
         "digest": composition.digest,
         "base": editor.fingerprint,
         "sites": [
@@ -156,6 +159,9 @@ def edit(
         with replacing(out) as path:
             write_artefact(path, bench.pipeline, edits)
     show(document, as_json, rows_table("edit", document["sites"]))
+    if document["not_preserved"] and not as_json:
+        names = ", ".join(document["not_preserved"])
+        typer.echo(f"not preserved, since a removed name stands in it: {names}")
 
 
 @app.command()

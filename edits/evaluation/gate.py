@@ -45,17 +45,23 @@ class PictureFigures:
 
 @dataclass(frozen=True)
 class GateReport:
-    """What the gate found for one edit among those that it will run with."""
+    """What the gate found for one edit among those that it will run with.
+
+    not_preserved: names of its `preserve` that were not looked at, since a removed name stands in
+    them.
+    """
 
     embeddings: Confusion
     pictures: PictureFigures | None
     seconds: float
+    not_preserved: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "embeddings": self.embeddings.document(),
             "pictures": None if self.pictures is None else dict(self.pictures.document),
+            "not_preserved": list(self.not_preserved),
             "gate_ms": round(1000 * self.seconds, 1),
         }
 
@@ -142,15 +148,19 @@ def examine(
             )
         drawn = pictures(modules, spec, others, accept.images)
         _require(accept, spec, drawn.target_rate, drawn.drop, f"on pictures: {drawn.words}")
-    return GateReport(found, drawn, time.perf_counter() - started)
+    not_preserved = naming(spec.preserve, _removed(spec, others))
+    return GateReport(found, drawn, time.perf_counter() - started, not_preserved)
+
+
+def _removed(spec: EditSpec, others: Sequence[EditSpec]) -> set[str]:
+    return {name for edit in (spec, *others) for name in edit.names}
 
 
 def _neighbours(editor: Editor, spec: EditSpec, others: Sequence[EditSpec]) -> tuple[str, ...]:
     """The nearest names that stay, and those that the manifest preserves."""
     nearest = editor.neighbours.nearest([replace(spec, neighbours=2 * NEIGHBOURS)])[spec]
     names = tuple(dict.fromkeys((*spec.preserve, *nearest)))
-    removed = {name for edit in (spec, *others) for name in edit.names}
-    excluded = {*naming(names, removed), spec.anchor}
+    excluded = {*naming(names, _removed(spec, others)), spec.anchor}
     return tuple(name for name in names if name not in excluded)[:NEIGHBOURS]
 
 

@@ -202,7 +202,10 @@ class Editor:
             residual=residual(weight.double(), pristine, rows, extra),
             preserve_drift=self._drift(site, joint, weight),
             empty_prompt_drift=drift(layer(empty), _edited_layer(layer, weight, spanned)(empty)),
-            neighbours=joint.neighbours.get(spec.name, ()),
+            neighbours=tuple(
+                name for name in joint.neighbours.get(spec.name, ()) if name not in joint.left_out
+            ),
+            not_preserved=tuple(name for name in spec.preserve if name in joint.left_out),
             seconds=seconds,
         )
 

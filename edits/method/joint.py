@@ -1,7 +1,7 @@
 """All edits that read the same keys, solved at once: what every layer's delta is made of."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,6 +31,7 @@ class Joint:
     source: Site
     specs: tuple[EditSpec, ...]
     neighbours: Mapping[str, tuple[str, ...]]  # kept still, by the edit's name
+    left_out: frozenset[str]  # of what is to stay, since a name that is removed stands in it
     gram: Callable[[], Tensor]  # (d_in, d_in), second moment of what is preserved
     delta: Callable[[nn.Linear], Tensor]
 
@@ -54,14 +55,24 @@ class JointSolver:
                 f"concept: it cannot be combined with {len(specs) - 1} others",
                 param="spec.method.parity",
             )
+        removed = [name for spec in specs for name in spec.names]
+        kept = {} if parity else self._moved_neighbours(source, specs)
+        named = {text for spec in specs for text in (*spec.preserve, *kept.get(spec.name, ()))}
+        left_out = frozenset(naming(named, removed))
+        preserved_gram = cache(lambda: self._preserved_gram(source, named - left_out, removed))
         if parity:
             own = self._keys.rows(source, specs[0])
             responses = respond(own.keys.double(), ridge=specs[0].ridge)
             # Nothing is preserved; the report says what that does to what would be.
-            reported = cache(lambda: self._preserved_gram(source, specs, {}))
-            return Joint(source, specs, {}, reported, lambda layer: _parity(layer, own, responses))
-        kept = self._moved_neighbours(source, specs)
-        gram = self._preserved_gram(source, specs, kept)
+            return Joint(
+                source,
+                specs,
+                kept,
+                left_out,
+                preserved_gram,
+                lambda layer: _parity(layer, own, responses),
+            )
+        gram = preserved_gram()
         # Each edit's objective is divided by its own ridge: with different ones every edit keeps
         # the trade it asked for. What an edit wants preserved adds up: many edits press harder on
         # what is to stay than one does, and need to hold it harder.
@@ -79,7 +90,8 @@ class JointSolver:
                 source,
                 specs,
                 kept,
-                lambda: gram,
+                left_out,
+                preserved_gram,
                 lambda layer: (steps @ layer.weight.double().T).T @ responses,
             )
         by_name = {spec.name: spec for spec in specs}
@@ -92,7 +104,14 @@ class JointSolver:
 
         own_gram, cross = self._sums.total(("edits", source), by_name, moments)
         step = respond_to_moments(own_gram, cross, ridge=ridge, preserved_gram=still, pinned=pinned)
-        return Joint(source, specs, kept, lambda: gram, lambda layer: layer.weight.double() @ step)
+        return Joint(
+            source,
+            specs,
+            kept,
+            left_out,
+            preserved_gram,
+            lambda layer: layer.weight.double() @ step,
+        )
 
     def _moved_neighbours(
         self, source: Site, specs: Sequence[EditSpec]
@@ -109,25 +128,20 @@ class JointSolver:
                 self._moved.pop(next(iter(self._moved)))
         return found
 
-    def _preserved_gram(
-        self, source: Site, specs: Sequence[EditSpec], kept: Mapping[str, tuple[str, ...]]
-    ) -> Tensor:
-        """The second moment of what is to stay; a name that any edit removes does not."""
-        removed = [name for spec in specs for name in spec.names]
+    def _preserved_gram(self, source: Site, named: Set[str], removed: Sequence[str]) -> Tensor:
+        """The second moment of what is to stay: ordinary names, less the removed, and `named`."""
         ordinary = self._keys.ordinary
         gram = self._keys.ordinary_gram(source, removed)
         gram *= ORDINARY_NAMES / max(len(ordinary), 1)
-        wanted = {text for spec in specs for text in (*spec.preserve, *kept.get(spec.name, ()))}
-        wanted -= set(naming(wanted, removed))
-        if not wanted:
+        if not named:
             return gram
 
         def moments(names: Sequence[str]) -> tuple[Tensor, ...]:
             rows = torch.cat([self._keys.preserved(source, name) for name in names])
             return (second_moment(rows),)
 
-        (named,) = self._sums.total(("names", source), dict.fromkeys(wanted), moments)
-        return gram + named
+        (moment,) = self._sums.total(("names", source), dict.fromkeys(named), moments)
+        return gram + moment
 
 
 def _parity(layer: nn.Linear, rows: PairRows, responses: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class EditReport:
     residual: |W k - v| over the edit's keys, 0 is a perfect fit, 1 is no edit. preserve_drift:
     change of the preserved keys' outputs, whether or not the solve was told to keep them still.
     empty_prompt_drift: the same for the empty prompt, the unconditional branch, as it runs.
-    neighbours: names that were kept still because this edit would have moved them. seconds:
+    neighbours: names that were kept still because this edit would have moved them. not_preserved:
+    those of `preserve` that were not, since a name that some edit removes stands in them. seconds:
     captions to weight, for all edits of the site together.
     """
 
@@ -26,6 +27,7 @@ class EditReport:
     preserve_drift: float
     empty_prompt_drift: float
     neighbours: tuple[str, ...]
+    not_preserved: tuple[str, ...]
     seconds: float
 
 

@@ -254,7 +254,8 @@ def edit_report(name: str, built: BuiltContent, gate: GateReport | None) -> dict
     """What was computed for one edit; `edit_ms` is captions to swapped weight, all edits.
 
     `chosen` are the settings that the manifest left open, `gate` is what was found before it was
-    published; both are None where there is nothing to say.
+    published; both are None where there is nothing to say. `not_preserved` are names of `preserve`
+    that are not kept still, since a name that some edit removes stands in them.
     """
     own = built.report(name)
     chosen = built.content.choices.get(name)
@@ -262,6 +263,7 @@ def edit_report(name: str, built: BuiltContent, gate: GateReport | None) -> dict
         "edit_ms": round(built.seconds * 1000, 3),
         "chosen": None if chosen is None else chosen.model_dump(mode="json"),
         "gate": None if gate is None else gate.document(),
+        "not_preserved": list(dict.fromkeys(n for report in own for n in report.not_preserved)),
         "rows": sum(report.rows for report in own),
         "residual": max((report.residual for report in own), default=0.0),
         "preserve_drift": max((report.preserve_drift for report in own), default=0.0),

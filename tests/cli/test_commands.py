@@ -92,6 +92,16 @@ def test_edit_reports_the_fit_and_writes_the_weight(tmp_path):
     assert out.stat().st_size < 128 * 1024
 
 
+def test_edit_names_what_it_does_not_preserve(tmp_path):
+    manifest = catalog_entry("remove-pistol").model_dump(mode="json", by_alias=True)
+    manifest["spec"] |= {"preserve": ["toy pistol", "knife"]}
+    path = tmp_path / "edit.json"
+    path.write_text(json.dumps(manifest))
+    assert run("edit", str(path), "--model", MODEL)["not_preserved"] == ["toy pistol"]
+    output = CliRunner().invoke(app, ["edit", str(path), "--model", MODEL]).output
+    assert "not preserved, since a removed name stands in it: toy pistol" in output
+
+
 @pytest.mark.parametrize(
     ("spec", "param", "words"),
     [

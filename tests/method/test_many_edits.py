@@ -100,6 +100,17 @@ def test_many_edits_leave_the_pinned_directions_still(pipeline, editor):
     assert float((delta @ spanned.T).norm()) < 1e-5 * float(delta.norm())
 
 
+def test_what_is_not_preserved_is_named_and_no_neighbour_that_is_removed_is(editor):
+    """A name in which a removed one stands cannot stay, whichever edit removes it."""
+    cat = EditSpec("cat", "cat", "toy", preserve=("cat by van gogh", "small house", "knife"))
+    assert editor.compose([cat]).report("cat")[0].not_preserved == ("cat by van gogh",)
+    house = EditSpec("house", "house", "toy", preserve=("knife",))
+    both = editor.compose([cat, house])
+    assert both.report("cat")[0].not_preserved == ("cat by van gogh", "small house")
+    assert both.report("house")[0].not_preserved == ()
+    assert not {"cat", "house"} & {n for r in both.reports for n in r.neighbours}
+
+
 def test_neighbours_are_names_of_the_list_that_no_edit_removes(editor):
     for report in editor.compose(MANY).reports:
         assert set(report.neighbours) <= set(ORDINARY)

@@ -309,6 +309,12 @@ def test_the_report_says_what_was_chosen_and_what_the_gate_found(replica: Replic
     assert replica.publish(manifest()).json()["report"]["gate"] is None, "it is published already"
 
 
+def test_the_report_names_what_is_not_preserved(replica: Replica) -> None:
+    edit = manifest(preserve=["toy pistol", "knife"])
+    report = replica.publish(edit).json()["report"]
+    assert report["not_preserved"] == report["gate"]["not_preserved"] == ["toy pistol"]
+
+
 def test_a_cross_attention_edit_is_activated_and_taken_back_like_any_other(
     replica: Replica,
 ) -> None:
