@@ -23,7 +23,7 @@ def capture_keys(
 
     They are float64. Runs the embeddings and the layers up to the site only; `projections` of this
     encoder spare some of it. Raises NonFinite, or SiteUnknown if the forward pass never reaches the
-    layer.
+    layer, or if the layer reads one vector of a caption instead of its positions.
     """
     layer = resolve(encoder, site)
     ids = ids.to(layer.weight.device).contiguous()
@@ -43,6 +43,12 @@ def capture_keys(
         handle.remove()
     if not keys:
         raise SiteUnknown(f"the text encoder never runs the layer of site {site}")
+    if keys[0].ndim != 3:
+        raise SiteUnknown(
+            f"the layer of site {site} reads one vector of a whole caption, not its positions; name "
+            "a layer inside the encoder, such as 'text_model.encoder.layers.0.self_attn.out_proj'",
+            param="spec.method.sites",
+        )
     return finite(keys[0], site).double()
 
 

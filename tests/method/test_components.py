@@ -29,6 +29,13 @@ def test_both_clip_encoders_are_edited_together(pipeline):
     assert all(same_bits(getattr(pipeline, name), state) for name, state in before.items())
 
 
+def test_a_layer_that_reads_no_positions_is_refused(pipeline):
+    editor = Editor(pipeline, ordinary=ORDINARY)
+    projection = EditSpec("e", "pistol", "toy", sites=parse_sites("text_encoder_2:text_projection"))
+    with pytest.raises(SiteUnknown, match=r"reads one vector of a whole caption.*name a layer"):
+        editor.compose([projection])
+
+
 def test_the_edited_pipeline_answers_the_concept_otherwise_and_the_empty_prompt_alike(pipeline):
     editor = Editor(pipeline, ordinary=ORDINARY)
     edited = with_components(pipeline, editor.apply(editor.compose([PISTOL])))
