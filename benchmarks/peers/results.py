@@ -4,58 +4,89 @@ The score is the harmonic mean of (1 - target rate) and the retained accuracy re
 unedited model's on the same prompts and seeds. Retained accuracy is the mean of three rates, so
 that no group counts more for having more pictures: objects on plain pictures, styles on styled
 ones, colours on all.
+
+Intervals combine Wilson's bounds of the rates, as Newcombe's of differences do (MOVER, Zou and
+Donner 2008): a bootstrap over pictures that are all right has no width, and says that a hundred
+prove what a million would.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import NDArray
 
 from benchmarks.peers.cells import GROUPS, Cell
 from benchmarks.peers.methods import Method
 from edits.evaluation.rates import Rate
 
 UNEDITED = "unedited"
-_RESAMPLES = 2000
 _CURVES = (
     ("score", "harmonic mean of removal and retention"),
     ("target_rate", "target rate"),
     ("retained", "retained, relative to the unedited model"),
 )
-Floats = NDArray[np.float64]
 
 
 def figures(cell: Cell, unedited: Cell) -> dict[str, Any]:
     """All figures of a cell as JSON; the two cells have the same pictures."""
-    target = Rate(sum(cell.target), len(cell.target))
-    score, retained = _score(np.array([target.value]), *(_rates(c, None) for c in (cell, unedited)))
-    generator = np.random.default_rng(0)
-    draws = _resamples(cell, generator)
-    targets = np.array(cell.target, float)[draws["target"]].mean(1)
-    scores, retentions = _score(targets, _rates(cell, draws), _rates(unedited, draws))
+    target = _rate(cell.target)
+    kept = {name: _rate(cell.kept[name]) for name in GROUPS}
+    before = {name: _rate(unedited.kept[name]).value for name in GROUPS}
     return {
         "method": cell.method,
         "count": cell.count,
         "target": target.document(),
-        "target_unedited": Rate(sum(unedited.target), len(unedited.target)).document(),
-        "retained": _estimate(retained[0], retentions),
-        "score": _estimate(score[0], scores),
+        "target_unedited": _rate(unedited.target).document(),
+        **estimates(target, tuple(kept.values()), sum(before.values()) / len(before)),
         "groups": {
-            name: {
-                **Rate(sum(cell.kept[name]), len(cell.kept[name])).document(),
-                "unedited": round(float(np.mean(unedited.kept[name])), 4),
-            }
-            for name in GROUPS
+            name: {**kept[name].document(), "unedited": round(before[name], 4)} for name in GROUPS
         },
         "worst": _worst(cell, unedited),
         "target_by_concept": _by_class(cell.classes["target"], cell.target),
         "seconds": round(cell.seconds, 3),
+    }
+
+
+def estimates(target: Rate, kept: Sequence[Rate], unedited: float) -> dict[str, dict[str, float]]:
+    """`retained` and `score` with 95 per cent intervals, as JSON.
+
+    unedited: what the unedited model has in place of the mean of `kept`, taken as it is. The rates
+    count as independent, though colours are judged on the pictures of the other groups.
+    """
+
+    def put(rates: Sequence[float]) -> dict[str, float]:
+        removed = 1 - rates[0]
+        retained = sum(rates[1:]) / len(kept) / max(unedited, 1e-9)
+        capped = min(retained, 1.0)
+        total = removed + capped
+        return {"retained": retained, "score": 2 * removed * capped / total if total else 0.0}
+
+    values = [rate.value for rate in (target, *kept)]
+    # What is left of the concept makes both worse as it grows, what is kept as it falls.
+    worse = [target.interval[1], *(rate.interval[0] for rate in kept)]
+    better = [target.interval[0], *(rate.interval[1] for rate in kept)]
+    middle = put(values)
+
+    def farthest(name: str, bounds: Sequence[float]) -> float:
+        return math.hypot(
+            *(
+                put([*values[:i], bound, *values[i + 1 :]])[name] - middle[name]
+                for i, bound in enumerate(bounds)
+            )
+        )
+
+    return {
+        name: {
+            "value": round(value, 4),
+            "low": round(max(0.0, value - farthest(name, worse)), 4),
+            "high": round(value + farthest(name, better), 4),
+        }
+        for name, value in middle.items()
     }
 
 
@@ -96,7 +127,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"At least {options['targets']} pictures of the removed concepts and {options['each']} of "
         f"every other object and style a cell, seed {options['seed']}, {options['steps']} steps, "
         f"guidance {options['guidance_scale']:g}; in per cent with 95 % intervals (target: Wilson; "
-        "retained and score: bootstrap over pictures, paired with the unedited model).",
+        "retained and score: Wilson's bounds of their rates combined, the unedited model's as they "
+        "are).",
         "",
     ]
     lines += [
@@ -166,43 +198,8 @@ def _by_class(names: Sequence[str], flags: Sequence[bool]) -> dict[str, float]:
     return {name: round(sum(found) / len(found), 4) for name, found in mine.items()}
 
 
-def _resamples(cell: Cell, generator: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-    """Indices (resamples, n) of the targets, of the plain and of the styled pictures."""
-    sizes = {
-        "target": len(cell.target),
-        "object": len(cell.kept["object"]),
-        "style": len(cell.kept["style"]),
-    }
-    draws = {name: generator.integers(0, n, (_RESAMPLES, n)) for name, n in sizes.items()}
-    # A picture brings its colour along.
-    draws["colour"] = np.concatenate([draws["object"], draws["style"] + sizes["object"]], axis=1)
-    return draws
-
-
-def _rates(cell: Cell, draws: Mapping[str, NDArray[np.int64]] | None) -> Floats:
-    """Mean of the groups' rates: (resamples,), or (1,) for the pictures as drawn."""
-    total: Floats = np.zeros(1)
-    for group in GROUPS:
-        flags = np.array(cell.kept[group], float)
-        total = total + (flags[None] if draws is None else flags[draws[group]]).mean(1)
-    return total / len(GROUPS)
-
-
-def _score(target: Floats, kept: Floats, unedited: Floats) -> tuple[Floats, Floats]:
-    """Harmonic means and relative retentions; a retention above one counts as one in the mean."""
-    retained = kept / np.maximum(unedited, 1e-9)
-    removed, capped = 1 - target, np.minimum(retained, 1.0)
-    total = removed + capped
-    return np.where(total > 0, 2 * removed * capped / np.maximum(total, 1e-9), 0.0), retained
-
-
-def _estimate(value: float, draws: Floats) -> dict[str, float]:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return {
-        "value": round(float(value), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-    }
+def _rate(flags: Sequence[bool]) -> Rate:
+    return Rate(sum(flags), len(flags))
 
 
 def _percent(share: float) -> str:

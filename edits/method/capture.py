@@ -45,8 +45,9 @@ def capture_keys(
         raise SiteUnknown(f"the text encoder never runs the layer of site {site}")
     if keys[0].ndim != 3:
         raise SiteUnknown(
-            f"the layer of site {site} reads one vector of a whole caption, not its positions; name "
-            "a layer inside the encoder, such as 'text_model.encoder.layers.0.self_attn.out_proj'",
+            f"the layer of site {site} reads one vector of a whole caption, not its positions; "
+            "name a layer inside the encoder, such as "
+            "'text_model.encoder.layers.0.self_attn.out_proj'",
             param="spec.method.sites",
         )
     return finite(keys[0], site).double()
