@@ -160,8 +160,8 @@ def edit(
             write_artefact(path, bench.pipeline, edits)
     show(document, as_json, rows_table("edit", document["sites"]))
     if document["not_preserved"] and not as_json:
-        names = ", ".join(document["not_preserved"])
-        typer.echo(f"not preserved, since a removed name stands in it: {names}")
+        dropped = ", ".join(document["not_preserved"])
+        typer.echo(f"not preserved, since a removed name stands in it: {dropped}")
 
 
 @app.command()
