@@ -28,14 +28,24 @@ class Dtype(StrEnum):
 
 
 def export(
+    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    out: Annotated[Path, typer.Option(help="The folder, or the .safetensors file, to write.")],
     manifests: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MANIFEST...", help="Files or catalog names, as they are published."
         ),
-    ],
-    form: Annotated[Format, typer.Option("--format", help="What to write.")],
-    out: Annotated[Path, typer.Option(help="The folder, or the .safetensors file, to write.")],
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="URL of a revision store: export what it holds, not manifests."),
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Of the store's revisions; default: its head.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Whose edits of the revision; default: default.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Pipeline folder or hub id.")] = "models/demo",
     dtype: Annotated[
         Dtype, typer.Option(help="What the model runs in where the export is used.")
@@ -59,10 +69,13 @@ def export(
 
     from edits.export.edit_set import EditSet
     from edits.export.folder import CARD
+    from edits.export.stored import StoredEdits
     from edits.export.target import check_target, replacing
+    from edits.manifests import DEFAULT_POLICY
     from edits.workbench import Workbench, find_manifest
 
     _check_options(form, out, tolerance, max_kib)
+    _check_source(manifests, store, revision, policy)
     check_target(out, folder=form is Format.FOLDER, force=force, model=model)
     if (Path(model) / CARD).is_file():
         raise QuickFixError(
@@ -70,10 +83,19 @@ def export(
             "from the pristine model: name that one, and all manifests",
             param="model",
         )
-    chosen = [find_manifest(name) for name in manifests]
+    stored = None
+    if store is not None:
+        stored = StoredEdits.read(store, revision, policy or DEFAULT_POLICY)
+    chosen = stored.edits if stored else [find_manifest(name) for name in manifests or []]
     bench = Workbench.open(model, dtype=getattr(torch, dtype.value))
     pipeline, editor = bench.pipeline, bench.editor
-    composition = editor.compose(bench.gatekeeper.choose(chosen))
+    if stored is None:
+        specs = bench.gatekeeper.choose(chosen)
+    else:
+        stored.require_base(editor.fingerprint)
+        content = stored.revision.content
+        specs = tuple(bench.gatekeeper.spec(content, edit) for edit in chosen)
+    composition = editor.compose(specs)
     names = [f"{edit.name}@{edit.version}" for edit in chosen]
     edits = EditSet.of(composition, names=names, base=editor.fingerprint)
     with replacing(out) as path:
@@ -84,6 +106,7 @@ def export(
         "out": str(out),
         "bytes": size,
         "dtype": dtype.value,
+        **(stored.document() if stored else {}),
         **edits.document(),
         "not_covered": list(editor.components.uncovered),
         "sites": sites,
@@ -126,3 +149,15 @@ def _check_options(form: Format, out: Path, tolerance: float | None, max_kib: fl
         raise QuickFixError("--max-kib is for --format safetensors only", param="max_kib")
     if form is not Format.FOLDER and out.suffix != ".safetensors":
         raise QuickFixError(f"--out {out}: the file's name must end in .safetensors", param="out")
+
+
+def _check_source(
+    manifests: list[str] | None, store: str | None, revision: int | None, policy: str | None
+) -> None:
+    if store is None and (revision is not None or policy is not None):
+        raise QuickFixError("--revision and --policy are of a --store; name it", param="store")
+    if bool(manifests) == (store is not None):
+        raise QuickFixError(
+            "name manifests, or a --store whose revision is exported, and not both",
+            param="manifest" if store is None else "store",
+        )

@@ -103,7 +103,7 @@ def publish_edit(
 
 @router.get("/edits")
 def list_edits(_caller: Viewer, runtime: Running) -> dict[str, Any]:
-    """The edits that this replica runs, and its policies."""
+    """The edits that this replica runs, what was chosen for them, and its policies."""
     active = runtime.activator.active
     if active is None:
         raise NotReady("no revision is active on this replica")
@@ -112,6 +112,9 @@ def list_edits(_caller: Viewer, runtime: Running) -> dict[str, Any]:
         "revision": active.revision,
         "digest": active.digest,
         "edits": [edit.model_dump(mode="json", by_alias=True) for edit in content.edits],
+        "choices": {
+            name: choice.model_dump(mode="json") for name, choice in content.choices.items()
+        },
         "policies": {name: list(edits) for name, edits in content.policies.items()},
     }
 

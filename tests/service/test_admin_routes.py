@@ -309,6 +309,20 @@ def test_the_report_says_what_was_chosen_and_what_the_gate_found(replica: Replic
     assert replica.publish(manifest()).json()["report"]["gate"] is None, "it is published already"
 
 
+def test_the_active_edits_are_listed_with_what_was_chosen_for_them(replica: Replica) -> None:
+    given = manifest("remove-beer", concept="beer", anchor="juice")
+    given["spec"]["method"] = {"tokens": "last", "ridge": 1.0, "preserve_weight": 0.1}
+    given["spec"]["method"] |= {"pad_weight": 1.0}
+    assert replica.publish(given).status_code == 201
+    chosen = replica.publish(manifest()).json()["report"]["chosen"]
+    listed = replica.read("edits")
+    assert listed["choices"] == {"remove-pistol": chosen}
+    assert {edit["metadata"]["name"] for edit in listed["edits"]} == {
+        "remove-beer",
+        "remove-pistol",
+    }
+
+
 def test_the_report_names_what_is_not_preserved(replica: Replica) -> None:
     edit = manifest(preserve=["toy pistol", "knife"])
     report = replica.publish(edit).json()["report"]
