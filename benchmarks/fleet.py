@@ -156,6 +156,7 @@ def main(
         "median_seconds": round(median(lasting), 3),
         "p99_seconds": round(lasting[int(0.99 * (len(lasting) - 1))], 3),
         "max_seconds": round(lasting[-1], 3),
+        "max_seconds_of_each": [round(max(row["lasting"]), 3) for row in rows],
         "restarted_max_seconds": round(restarted[-1], 3) if restarted else None,
         "wrong_digest": sum(row["wrong"] for row in rows),
         "said_that_they_stopped": stopped,
