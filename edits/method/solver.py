@@ -63,16 +63,6 @@ def respond(
     return _still(responses, pinned)
 
 
-def responses_at(keys: Tensor, others: Tensor, *, ridge: float) -> Tensor:
-    """<x_i, p> (m, n) of weighted keys (n, d_in) at others p (m, d_in); nothing is preserved.
-
-    As `others @ respond(keys).T`, without the responses; the system is solved in float64, products
-    have the keys' precision. Raises NonFinite.
-    """
-    system = _ridged((keys @ keys.T).double(), ridge)
-    return _cholesky_solve(system, (keys @ others.T).double()).T.to(keys.dtype)
-
-
 def respond_to_moments(
     gram: Tensor,
     cross: Tensor,
