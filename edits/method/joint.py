@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -60,18 +60,12 @@ class JointSolver:
         named = {text for spec in specs for text in (*spec.preserve, *kept.get(spec.name, ()))}
         left_out = frozenset(naming(named, removed))
         preserved_gram = cache(lambda: self._preserved_gram(source, named - left_out, removed))
+        joint = partial(Joint, source, specs, kept, left_out, preserved_gram)
         if parity:
             own = self._keys.rows(source, specs[0])
             responses = respond(own.keys.double(), ridge=specs[0].ridge)
             # Nothing is preserved; the report says what that does to what would be.
-            return Joint(
-                source,
-                specs,
-                kept,
-                left_out,
-                preserved_gram,
-                lambda layer: _parity(layer, own, responses),
-            )
+            return joint(lambda layer: _parity(layer, own, responses))
         gram = preserved_gram()
         # Each edit's objective is divided by its own ridge: with different ones every edit keeps
         # the trade it asked for. What an edit wants preserved adds up: many edits press harder on
@@ -86,14 +80,7 @@ class JointSolver:
             rows = [self._keys.rows(source, spec) for spec in specs]
             keys, steps = scaled(rows, [spec.ridge for spec in specs])
             responses = respond(keys, ridge=ridge, preserved_gram=still, pinned=pinned)
-            return Joint(
-                source,
-                specs,
-                kept,
-                left_out,
-                preserved_gram,
-                lambda layer: (steps @ layer.weight.double().T).T @ responses,
-            )
+            return joint(lambda layer: (steps @ layer.weight.double().T).T @ responses)
         by_name = {spec.name: spec for spec in specs}
 
         def moments(names: Sequence[str]) -> tuple[Tensor, ...]:
@@ -104,14 +91,7 @@ class JointSolver:
 
         own_gram, cross = self._sums.total(("edits", source), by_name, moments)
         step = respond_to_moments(own_gram, cross, ridge=ridge, preserved_gram=still, pinned=pinned)
-        return Joint(
-            source,
-            specs,
-            kept,
-            left_out,
-            preserved_gram,
-            lambda layer: layer.weight.double() @ step,
-        )
+        return joint(lambda layer: layer.weight.double() @ step)
 
     def _moved_neighbours(
         self, source: Site, specs: Sequence[EditSpec]

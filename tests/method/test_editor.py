@@ -6,13 +6,17 @@ import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from edits.loading import load_pipeline
+from edits.manifests import catalog_entry
 from edits.method import QUICKFIX, Editor, EditSpec, Site, resolve, weights_digest
-from edits.method.captions import PAPER_TEMPLATES
+from edits.method.captions import PAPER_TEMPLATES, ordinary_names
+from edits.plan import edit_spec
 from tests.tiny_pipeline import POSITIONS
 
 from .conftest import ORDINARY, NestedEncoder, bits, same_bits
@@ -308,3 +312,12 @@ def test_a_new_edit_takes_less_than_a_tenth_of_a_second(editor):
         editor.apply(editor.compose([spec]))
         taken.append(time.perf_counter() - started)
     assert min(taken) < 0.1
+
+
+def test_the_smallest_ridge_is_solved_on_a_trained_encoder_too():
+    """What an edit would move is looked for in the precision of its solve: its keys are alike."""
+    editor = Editor(load_pipeline("models/demo"), ordinary=ordinary_names())
+    spec = replace(edit_spec(catalog_entry("remove-beer")), ridge=1e-9)
+    (report,) = editor.compose([spec]).report(spec.name)
+    assert report.residual < 0.5
+    assert report.neighbours[:3] == ("star", "knife", "tree")
