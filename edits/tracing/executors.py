@@ -123,11 +123,7 @@ class RayExecutor:
                     lambda actor, item: actor.draw.remote(*item, rows), list(batches)
                 )
         except ray.exceptions.RayActorError as error:
-            raise TraceError(
-                f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: "
-                "look at the cluster's logs, give its nodes more memory, and run the same command "
-                "again"
-            ) from error.with_traceback(None)
+            raise TraceError(_why_it_died(error)) from error.with_traceback(None)
         finally:
             # A handle that outlives its session takes the actor of the same number away from the
             # next one.
@@ -154,7 +150,8 @@ class RayExecutor:
             self._ray.init(address=self._address, log_to_driver=False)
         except (OSError, ValueError) as error:
             raise TraceInvalid(
-                f"no Ray cluster answers at {self._address!r}", param="ray_address"
+                f"no Ray cluster answers at {self._address!r}, or it wants another RAY_AUTH_TOKEN",
+                param="ray_address",
             ) from error
 
 
@@ -162,6 +159,27 @@ def _anywhere(source: str) -> str:
     """A folder's absolute path; a hub id as it is."""
     folder = Path(source).expanduser()
     return str(folder.resolve()) if folder.is_dir() else source
+
+
+def _why_it_died(error: Any) -> str:
+    """What Ray's RayActorError means for a trace, and what to do."""
+    ray_says = str(error).strip().splitlines()
+    if error.actor_init_failed:
+        return (
+            "a worker of the Ray cluster could not start; the model must lie at the same path, or "
+            f"have the same hub id, on every node. Ray says: {ray_says[-1]}"
+        )
+    if any("never ran" in line for line in ray_says):
+        return (
+            "the Ray cluster started no worker: set RAY_AUTH_MODE and RAY_AUTH_TOKEN as on the "
+            "cluster's nodes (a token that lies in ~/.ray counts as set). Ray says: "
+            + " ".join(ray_says[-2:])
+        )
+    return (
+        f"a worker of the Ray cluster died {_RESTARTS + 1} times; what was drawn is kept: look at "
+        "the cluster's logs, give its nodes more memory, and run the same command again. "
+        f"Ray says: {ray_says[-1]}"
+    )
 
 
 class _Worker:

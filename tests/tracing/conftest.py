@@ -1,12 +1,19 @@
 """A small traceable model with a judge of random weights, and its prompts."""
 
 import json
+import os
+import secrets
 
 import pytest
 import torch
 
 from edits.evaluation.judge import Judge
 from tests.tiny_layouts import write_layout
+
+# Ray reads them once, when it is imported. Without them a token that an earlier session left in the
+# home directory decides, and differently for a cluster and for a command that connects to it.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 PROMPTS = """\
 apiVersion: quickfix/v1

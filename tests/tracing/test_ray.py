@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 from edits.errors import TraceError, TraceInvalid
 from edits.tracing import executors
 from edits.tracing.result import read_result
+from tests.service.live import free_port
 
 from .test_trace import trace
 
@@ -30,22 +31,12 @@ def cluster():
     found.shutdown()
 
 
-def trace_apart(*arguments):
-    """A trace in a process of its own, as a command is: Ray may take what a session of this process
-    left behind for the death of a worker of the next one.
-    """
-    command = [sys.executable, "-m", "edits.cli", "trace", *map(str, arguments), "--json"]
-    environ = os.environ | {"PYTHONPATH": str(Path(executors.__file__).parents[2])}
-    run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-
-
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("target", ["text-encoder", "unet"])
 def test_two_workers_give_the_scores_of_this_process(cluster, target, traced_model, tmp_path):
     arguments = (target, "--model", traced_model, "--seeds", 2, "--batch", 8, "--out")
-    trace_apart(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 2,
-                "--ray-address", cluster)  # fmt: skip
+    trace(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 2,
+          "--ray-address", cluster)  # fmt: skip
     trace(*arguments, tmp_path / "local")
     there, here = (read_result(tmp_path / name) for name in ("ray", "local"))
     assert there[0].identity == here[0].identity
@@ -94,13 +85,55 @@ def test_a_worker_that_always_dies_ends_the_trace_with_a_reason(
               "--workers", 1, "--out", tmp_path / "ray")  # fmt: skip
 
 
+class _Unloadable(executors._Worker):
+    """Does not find the model on its node."""
+
+    def __init__(self, job):
+        raise FileNotFoundError(job.model)
+
+
+@pytest.mark.timeout(280)
+def test_a_worker_that_cannot_load_the_model_says_so(traced_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_Worker", _Unloadable)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.raises(TraceError, match=rf"could not start.*FileNotFoundError.*{traced_model}"):
+        trace("--model", traced_model, "--seeds", 1, "--attribute", "style", "--executor", "ray",
+              "--workers", 1, "--out", tmp_path / "ray")  # fmt: skip
+
+
+@pytest.mark.timeout(280)
+def test_a_token_that_the_cluster_does_not_ask_for_is_named(traced_model, tmp_path):
+    """Ray accepts the connection, and then takes the command for dead: it answers no call without a
+    token, and such a cluster sends none.
+    """
+    port = free_port()
+    start = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1",
+        f"--port={port}", "--include-dashboard=false",
+    ]  # fmt: skip
+    command = [
+        sys.executable, "-m", "edits.cli", "trace", "text-encoder", "--model", traced_model,
+        "--seeds", "1", "--attribute", "style", "--executor", "ray",
+        "--ray-address", f"127.0.0.1:{port}", "--out", tmp_path / "ray",
+    ]  # fmt: skip
+    environ = os.environ | {"PYTHONPATH": str(Path(executors.__file__).parents[2])}
+    node = subprocess.Popen(start, env=environ | {"RAY_AUTH_MODE": "disabled"})
+    try:
+        run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    finally:
+        node.terminate()
+        node.wait()
+    assert run.returncode == 1
+    assert "RAY_AUTH_TOKEN as on the cluster's nodes" in run.stderr
+
+
 @pytest.mark.timeout(280)
 def test_without_an_address_workers_are_started_here_and_find_a_relative_model(
     traced_model, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(traced_model.parent)
     arguments = ("--model", traced_model.name, "--seeds", 1, "--attribute", "style", "--out")
-    trace_apart(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 2)
+    trace(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 2)
     trace(*arguments, tmp_path / "local")
     there, here = (read_result(tmp_path / name)[1]["style"] for name in ("ray", "local"))
     assert np.allclose(there, here, rtol=0, atol=1e-6, equal_nan=True)
