@@ -123,7 +123,7 @@ def main(
 ) -> None:
     """Measure, print and check."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context.set_forkserver_preload(["benchmarks.fleet", "benchmarks.fleet_replica"])
+    context.set_forkserver_preload(["benchmarks.fleet_replica", "tests.postgres", "typer"])
     choose = random.Random(seed)  # noqa: S311  not a secret
     fingerprint = Editor(make_pipeline()).fingerprint
     rows = []
