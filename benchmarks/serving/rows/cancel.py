@@ -24,6 +24,7 @@ from benchmarks.serving.workload import ImageRequest, mixed
 __all__ = ["measure"]
 
 _SHARE_BEFORE_LEAVING = 0.3  # of the run
+_PAUSE_SECONDS = 0.01  # scrapes without a pause hold up the step that they wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def _left(url: str, client: httpx.Client, request: ImageRequest) -> Cancel:
         earliest = page.asked_at
         if page.asked_at > left_at + 60:
             raise Broken("a request ran on for 60 s after its client had left")
+        time.sleep(_PAUSE_SECONDS)
     time.sleep(3 * step)
     after = MetricsPage.read(client)
     cause = "quickfix_cancelled_total"
