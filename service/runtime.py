@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +41,11 @@ __all__ = ["Runtime"]
 
 _log = logging.getLogger("quickfix.runtime")
 
+# torch gives the interpreter's lock up in every operation, and whoever computes in Python meanwhile
+# keeps it this long: CPython's 5 ms make a step beside such a thread take 21 times as long as
+# alone, these 3 times (docs/benchmarks.md, "Beside a Python thread").
+_SWITCH_SECONDS = 0.0001
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -67,6 +73,7 @@ class Runtime:
     def start(cls, settings: Settings) -> Self:
         """Load the model, open the store, activate the head, start the threads.
 
+        Sets the interpreter's switch interval, for the whole process.
         Raises ModelLoadError, StoreUnavailable, TokensInvalid, ApiKeysInvalid, GraphsUnexportable,
         BackendUnavailable or BackendMismatch. A head that cannot be activated is no error: the
         replica starts, says why it is not ready, and tries again.
@@ -161,6 +168,7 @@ class Runtime:
             dtype=settings.dtype,
             threads=settings.threads,
         )
+        sys.setswitchinterval(_SWITCH_SECONDS)
         engine.start()
         reconciler.start()
         _log.info(
