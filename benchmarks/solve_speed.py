@@ -3,11 +3,11 @@
     python -m benchmarks.solve_speed                       # 1, 100 and 1,000 concepts
     python -m benchmarks.solve_speed --counts 1 --repeats 5
 
-The text encoder is 768 wide with 12 layers, 77 positions and random weights; the tokenizer is the
-demo model's. "Captions to swapped weight" is `Editor.check`, `compose` and `apply`; what is done
-once per encoder (`Editor.warm`) is timed apart. The released algorithm is written from its
-description: four caption pairs, each run whole through the encoder, keys and values of the last
-subject token and of every later position, one outer product per row, an inverse in float32.
+The text encoder is that of `benchmarks.sd1_size`. "Captions to swapped weight" is `Editor.check`,
+`compose` and `apply`; what is done once per encoder (`Editor.warm`) is timed apart. The released
+algorithm is written from its description: four caption pairs, each run whole through the encoder,
+keys and values of the last subject token and of every later position, one outer product per row, an
+inverse in float32.
 """
 
 import json
@@ -22,8 +22,8 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel
 
+from benchmarks import sd1_size
 from edits.method import QUICKFIX, Editor, EditSpec, resolve
 from edits.method.captions import PAPER_TEMPLATES, fill, ordinary_names
 from training.captions import ADJECTIVES, EVERYDAY
@@ -35,24 +35,9 @@ ANCHORS = ("toy", "thing", "animal", "plant", "food", "vehicle", "object")
 
 def made_pipeline(*, seed: int = 0) -> Any:
     """A text encoder of SD 1.x's size with random weights, and a tokenizer."""
-    torch.manual_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained("models/demo/tokenizer", model_max_length=77)
-    config = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        max_position_embeddings=77,
-        hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    return SimpleNamespace(
+        text_encoder=sd1_size.text_encoder(seed=seed), tokenizer=sd1_size.tokenizer()
     )
-    encoder = CLIPTextModel(config).eval().requires_grad_(False)
-    for layer in encoder.encoder.layers:  # as HF makes it, the biases are zero: parity needs them
-        torch.nn.init.normal_(layer.self_attn.out_proj.bias, std=0.02)
-    return SimpleNamespace(text_encoder=encoder, tokenizer=tokenizer)
 
 
 def concepts(count: int) -> list[EditSpec]:

@@ -42,9 +42,10 @@ __all__ = ["Runtime"]
 _log = logging.getLogger("quickfix.runtime")
 
 # torch gives the interpreter's lock up in every operation, and whoever computes in Python meanwhile
-# keeps it this long: CPython's 5 ms make a step beside such a thread take 21 times as long as
-# alone, these 3 times (docs/benchmarks.md, "Beside a Python thread").
-_SWITCH_SECONDS = 0.0001
+# keeps it for as long as this. On a GPU, which an operation keeps for microseconds, CPython's 5 ms
+# let such a thread stop the loop; on a CPU fewer changes serve more (docs/benchmarks.md, "Beside a
+# Python thread").
+_GPU_SWITCH_SECONDS = 0.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Runtime:
     def start(cls, settings: Settings) -> Self:
         """Load the model, open the store, activate the head, start the threads.
 
-        Sets the interpreter's switch interval, for the whole process.
+        On a GPU it sets the interpreter's switch interval, for the whole process.
         Raises ModelLoadError, StoreUnavailable, TokensInvalid, ApiKeysInvalid, GraphsUnexportable,
         BackendUnavailable or BackendMismatch. A head that cannot be activated is no error: the
         replica starts, says why it is not ready, and tries again.
@@ -168,7 +169,9 @@ class Runtime:
             dtype=settings.dtype,
             threads=settings.threads,
         )
-        sys.setswitchinterval(_SWITCH_SECONDS)
+        if model.device.type == "cuda":
+            # Not run by the tests without a GPU.
+            sys.setswitchinterval(_GPU_SWITCH_SECONDS)
         engine.start()
         reconciler.start()
         _log.info(

@@ -42,6 +42,11 @@ class Settings(BaseModel):
     compile: bool = Field(
         False, description="Compile the UNet with `torch.compile`: backend torch on a GPU only."
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="Record the UNet's passes of few rows at the native size as CUDA graphs: "
+        "backend torch on a GPU only.",
+    )
     threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=1,
@@ -121,8 +126,11 @@ class Settings(BaseModel):
     def _backend_runs_what_is_asked(self) -> Self:
         if self.backend == "onnx" and self.dtype == "bfloat16":
             raise ValueError("backend onnx runs dtype float32 or float16; choose one of them")
-        if self.compile and (self.backend == "onnx" or self.device == "cpu"):
-            raise ValueError("compile is for backend torch on a GPU; leave it out")
+        for name in ("compile", "cuda_graphs"):
+            if getattr(self, name) and (self.backend == "onnx" or self.device == "cpu"):
+                raise ValueError(f"{name} is for backend torch on a GPU; leave it out")
+        if self.compile and self.cuda_graphs:
+            raise ValueError("compile and cuda_graphs exclude each other; choose one")
         return self
 
     @property

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,11 @@ def main(
     soak: Annotated[bool, typer.Option(help="The soak too.")] = False,
     soak_seconds: Annotated[float, typer.Option(min=10)] = 600.0,
     repeats: Annotated[int, typer.Option(min=1, help="Of each side; documents quote 5.")] = 5,
+    requests: Annotated[int, typer.Option(min=1, help="Of one repeat at saturation.")] = 96,
+    pairs: Annotated[int, typer.Option(min=1, help="Of the row `alone`.")] = 15,
+    model: Annotated[str, typer.Option(help="Folder of the pipeline.")] = "models/demo",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     seed: int = 7,
     out: Annotated[
         Path | None, typer.Option(help=f"Default: {RESULTS}, with --quick {SMOKE_RESULTS}.")
@@ -76,8 +82,13 @@ def main(
     plan = (
         Plan.smoke(seed, soak_seconds=soak_seconds)
         if quick
-        else Plan.full(seed, soak_seconds=soak_seconds, repeats=repeats)
+        else replace(
+            Plan.full(seed, soak_seconds=soak_seconds, repeats=repeats),
+            requests=requests,
+            alone_pairs=pairs,
+        )
     )
+    plan = replace(plan, model=model, device=device, dtype=dtype)
     folder = out or (SMOKE_RESULTS if quick else RESULTS)
     rows: list[Row] = []
     broken = False

@@ -45,11 +45,10 @@ class Bench:
     A server is started when it is first asked for and stays: one that nobody asks uses no core.
     """
 
-    def __init__(self, plan: Plan, folder: Path, *, model: str = "models/demo") -> None:
+    def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
         self.folder = folder
-        self.model = model
-        self.in_process = InProcess(model, threads=plan.threads)
+        self.in_process = InProcess(plan)
         self._stack = ExitStack()
         self._servers: dict[str, Server] = {}
         self._saturations: dict[tuple[str, ...], Saturation] = {}
@@ -81,7 +80,7 @@ class Bench:
     def fresh(self, name: str = QUICKFIX) -> AbstractContextManager[Server]:
         """One of its own, for a measurement that must not find what others left."""
         _log.info("starting %s", name)
-        return start(name, self.folder, model=self.model, threads=self.plan.threads)
+        return start(name, self.folder, self.plan)
 
     def warm(self, server: Server) -> None:
         """Half a saturation repeat: BentoML's batching measures itself on its first requests."""

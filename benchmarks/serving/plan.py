@@ -12,6 +12,9 @@ class Plan:
 
     quick: bool
     seed: int
+    model: str = "models/demo"
+    device: str = "cpu"
+    dtype: str = "float32"
     threads: int = 2  # of torch, on every side
     repeats: int = 5  # of each side, in turn
     steps: tuple[int, ...] = (8, 20, 50)  # mixed
@@ -27,6 +30,15 @@ class Plan:
     cancels: int = 9
     soak_seconds: float = 600.0
     soak_load: float = 0.8
+
+    @property
+    def may_differ(self) -> int | None:
+        """By how much of 255 a channel of one image may differ in another batch.
+
+        None in half precision: batches of other sizes take other kernels, and what that comes to is
+        told and not judged.
+        """
+        return 1 if self.dtype == "float32" else None
 
     @classmethod
     def full(cls, seed: int, *, soak_seconds: float = 600.0, repeats: int = 5) -> Self:

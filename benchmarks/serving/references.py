@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
+from benchmarks.serving.plan import Plan
 from benchmarks.serving.workload import ImageRequest
 from edits.loading import load_pipeline
 from edits.terminal import progress
@@ -25,26 +26,29 @@ class References:
 
     file: Path
     index: dict[ImageRequest, int]
+    may_differ: int | None = 1  # by so much of 255 a channel; None: it is told and not judged
 
     @classmethod
-    def write(cls, images: Mapping[ImageRequest, Pixels], file: Path) -> Self:
+    def write(
+        cls, images: Mapping[ImageRequest, Pixels], file: Path, *, may_differ: int | None = 1
+    ) -> Self:
         """Keep these images, uint8 of shape (rows, columns, 3)."""
         np.savez(file, images=np.stack(list(images.values())))
-        return cls(file, {request: place for place, request in enumerate(images)})
+        return cls(file, {request: place for place, request in enumerate(images)}, may_differ)
 
 
 class InProcess:
-    """diffusers' pipeline as its documentation calls it; `threads` of torch."""
+    """diffusers' pipeline as its documentation calls it."""
 
-    def __init__(self, model: str, *, threads: int) -> None:
-        self._model = model
-        self._threads = threads
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._drawn: dict[ImageRequest, Pixels] = {}
 
     @cached_property
     def _pipeline(self) -> Any:
-        torch.set_num_threads(self._threads)
-        return load_pipeline(self._model)
+        plan = self._plan
+        torch.set_num_threads(plan.threads)
+        return load_pipeline(plan.model, device=plan.device, dtype=getattr(torch, plan.dtype))
 
     @torch.inference_mode()
     def draw(self, request: ImageRequest) -> Image:
@@ -65,4 +69,5 @@ class InProcess:
             for request in missing:
                 self._drawn[request] = np.asarray(self.draw(request).convert("RGB"))
                 bar(1)
-        return References.write({request: self._drawn[request] for request in different}, file)
+        drawn = {request: self._drawn[request] for request in different}
+        return References.write(drawn, file, may_differ=self._plan.may_differ)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+import torch
 
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.statistics import Spread
@@ -99,12 +100,13 @@ def _cell(text: str) -> str:
 def frame(plan: Plan) -> dict[str, Any]:
     """What a figure must be read with: machine, versions, sizes."""
     return {
-        "device": _processor(),
+        "device": _processor() if plan.device == "cpu" else torch.cuda.get_device_name(),
+        "model": plan.model,
         "cores": len(psutil.Process().cpu_affinity()),
         "threads": plan.threads,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
-        "dtype": "float32",
+        "dtype": plan.dtype,
         "seed": plan.seed,
         "repeats": plan.repeats,
         "quick": plan.quick,
@@ -116,8 +118,12 @@ def write(folder: Path, name: str, plan: Plan, rows: Sequence[Row]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"serving_{name}.json"
     command = f"python -m benchmarks.serving --only {name} --seed {plan.seed}"
-    if not plan.quick and plan.repeats != Plan.full(plan.seed).repeats:
-        command += f" --repeats {plan.repeats}"
+    usual = Plan.full(plan.seed)
+    fields = {name: name for name in ("model", "device", "dtype", "repeats", "requests")}
+    for option, field_name in {**fields, "pairs": "alone_pairs"}.items():
+        value = getattr(plan, field_name)
+        if not plan.quick and value != getattr(usual, field_name):
+            command += f" --{option} {value}"
     if name == "soak":
         command += f" --soak-seconds {plan.soak_seconds:g}"
     document = {

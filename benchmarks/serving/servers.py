@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks.serving.plan import Plan
 from edits.serving import local_service, running
 
 __all__ = ["PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
@@ -23,7 +24,6 @@ PEERS = {
 
 # A queue that is full and a deadline that passes are errors; at saturation there shall be none.
 _PATIENT = {
-    "QUICKFIX_DEVICE": "cpu",
     "QUICKFIX_MAX_QUEUE": "4096",
     "QUICKFIX_REQUEST_TIMEOUT_SECONDS": "600",
 }
@@ -63,29 +63,41 @@ class Server:
 
 @contextmanager
 def quickfix(
-    folder: Path, *, model: str, threads: int, settings: Mapping[str, str] | None = None
+    folder: Path, plan: Plan, *, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """This service, with a queue and deadlines that no load here reaches."""
-    variables = _threads(threads) | _PATIENT | {"QUICKFIX_MODEL": model}
-    variables |= {"QUICKFIX_THREADS": str(threads), **(settings or {})}
+    variables = _threads(plan.threads) | _PATIENT
+    variables |= {
+        "QUICKFIX_MODEL": plan.model,
+        "QUICKFIX_DEVICE": plan.device,
+        "QUICKFIX_DTYPE": plan.dtype,
+        "QUICKFIX_THREADS": str(plan.threads),
+        **(settings or {}),
+    }
     with local_service(folder, port=_free_port(), settings=variables) as service:
         yield Server(QUICKFIX, service.url, service.pid, service.token)
 
 
 @contextmanager
 def peer(
-    name: str, folder: Path, *, model: str, threads: int, arguments: Mapping[str, object] = {}
+    name: str, folder: Path, plan: Plan, *, arguments: Mapping[str, object] = {}
 ) -> Iterator[Server]:
     """A peer, with the arguments that it is not to take by default."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    given = {"model": model, "threads": threads, **arguments}
+    given = {
+        "model": plan.model,
+        "device": plan.device,
+        "dtype": plan.dtype,
+        "threads": plan.threads,
+        **arguments,
+    }
     command = [sys.executable, "-m", "bentoml", "serve", PEERS[name], "--host", "127.0.0.1"]
     command += ["--port", str(port)]
     for key, value in given.items():
         command += ["--arg", f"{key}={value}"]
     folder.mkdir(parents=True, exist_ok=True)
-    variables = _threads(threads)
+    variables = _threads(plan.threads)
     variables |= {"BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
     with running(command, url=url, log=folder / "service.log", variables=variables) as pid:
         server = Server(name, url, pid)
@@ -97,12 +109,12 @@ def peer(
             process.kill()
 
 
-def start(name: str, folder: Path, *, model: str, threads: int) -> AbstractContextManager[Server]:
+def start(name: str, folder: Path, plan: Plan) -> AbstractContextManager[Server]:
     """The service or a peer, in a new folder of its own inside `folder`."""
     place = folder / f"{name}-{time.monotonic_ns()}"
     if name == QUICKFIX:
-        return quickfix(place, model=model, threads=threads)
-    return peer(name, place, model=model, threads=threads)
+        return quickfix(place, plan)
+    return peer(name, place, plan)
 
 
 def _threads(number: int) -> dict[str, str]:

@@ -112,8 +112,7 @@ def _measure(bench: Bench, candidate: Candidate, *, rate: float | None) -> None:
         peer(
             candidate.name,
             Path(folder),
-            model=bench.model,
-            threads=plan.threads,
+            plan,
             arguments=candidate.arguments,
         ) as server,
     ):

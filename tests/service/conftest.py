@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from tests.device import DEVICE
 from tests.tiny_pipeline import write_pipeline
 
 from .live import LiveService, serve
@@ -26,7 +27,7 @@ def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path, sd1_folder: Path) -> Settings:
     return Settings(
         model=str(sd1_folder),
-        device="cpu",
+        device=DEVICE,
         threads=1,
         state_dir=tmp_path / "state",
         poll_seconds=0.05,
@@ -57,7 +58,7 @@ def replica(settings: Settings, start_replica: Callable[[Settings], Replica]) ->
 def shared(tmp_path_factory: pytest.TempPathFactory, sd1_folder: Path) -> Iterator[Replica]:
     """One replica for all tests of a file that change nothing."""
     state = tmp_path_factory.mktemp("shared") / "state"
-    replica = Replica(Settings(model=str(sd1_folder), device="cpu", threads=1, state_dir=state))
+    replica = Replica(Settings(model=str(sd1_folder), device=DEVICE, threads=1, state_dir=state))
     yield replica
     replica.runtime.stop()
 

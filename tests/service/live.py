@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from edits.serving import serve_command, stop
+from tests.device import DEVICE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
@@ -63,7 +64,7 @@ def serve(
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "QUICKFIX_MODEL": str(model),
-        "QUICKFIX_DEVICE": "cpu",
+        "QUICKFIX_DEVICE": DEVICE,
         "QUICKFIX_THREADS": "1",
         "QUICKFIX_STATE_DIR": str(state_dir),
         "QUICKFIX_POLL_SECONDS": "0.2",

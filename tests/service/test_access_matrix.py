@@ -13,6 +13,7 @@ from fastapi.routing import iter_route_contexts
 
 from service.api.app import create_api
 from service.settings import Settings
+from tests.device import DEVICE
 
 from .access import bearer, write_keys, write_tokens
 from .replica import Replica, manifest
@@ -119,7 +120,7 @@ def start(folder: Path, model: Path, *, keys: bool) -> Replica:
     return Replica(
         Settings(
             model=str(model),
-            device="cpu",
+            device=DEVICE,
             threads=1,
             state_dir=folder / "state",
             tokens_file=tokens,

@@ -18,13 +18,14 @@ from service.generation.encoder import PromptEncoder
 from service.model import ServedModel
 from service.settings import Settings
 from service.snapshot import SnapshotBuilder
+from tests.device import DEVICE
 
 from .replica import manifest
 
 
 @pytest.fixture(scope="module")
 def model(sd1_folder: Path) -> ServedModel:
-    return ServedModel.load(Settings(model=str(sd1_folder), device="cpu", threads=1))
+    return ServedModel.load(Settings(model=str(sd1_folder), device=DEVICE, threads=1))
 
 
 @pytest.fixture
@@ -454,6 +455,6 @@ def test_computing_an_edit_never_runs_the_encoder_that_serves(
     built = builder.build(content(builder, manifest(concept="a pistol of its own")))
     assert ran == []
     assert built.encoders["default"] is not serving
-    serving(torch.zeros(1, 8, dtype=torch.long))
+    serving(torch.zeros(1, 8, dtype=torch.long, device=model.device))
     hook.remove()
     assert ran == [serving], "the hook tells of every run"

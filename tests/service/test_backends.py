@@ -306,9 +306,11 @@ def test_a_replica_on_onnx_says_so_and_refuses_edits_of_the_unet(
     assert replica.publish(manifest()).status_code == 201
 
 
-def test_compile_without_a_gpu_is_refused(settings: Settings) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("name", ["compile", "cuda_graphs"])
+def test_what_only_a_gpu_can_do_is_refused_without_one(name: str, settings: Settings) -> None:
     pipeline = build_pipeline()
-    asked = settings.model_copy(update={"compile": True, "device": "auto"})
+    asked = settings.model_copy(update={name: True, "device": "auto"})
     with pytest.raises(SettingsInvalid, match="needs a GPU"):
         load_backend(pipeline, asked)
 

@@ -19,6 +19,7 @@ from service.generation.decode import Decoder
 from service.generation.drawing import Drawing
 from service.generation.encoder import PromptEncoder
 from service.generation.schedulers import SCHEDULERS, SchedulerName, Schedulers
+from tests.device import DEVICE
 
 DEMO = Path("models/demo")  # predicts v, and its schedule ends without any signal
 KINDS = [
@@ -32,14 +33,14 @@ KINDS = [
 
 
 def load(folder: Path, scheduler: str = "DDIMScheduler") -> StableDiffusionPipeline:
-    pipeline = load_pipeline(str(folder))
+    pipeline = load_pipeline(str(folder), device=DEVICE)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config)
     return pipeline
 
 
 def encoder_of(pipeline: StableDiffusionPipeline) -> PromptEncoder:
-    return PromptEncoder(pipeline.tokenizer, device=torch.device("cpu"), dtype=torch.float32)
+    return PromptEncoder(pipeline.tokenizer, device=pipeline.device, dtype=torch.float32)
 
 
 def drawing_of(
@@ -288,7 +289,7 @@ def test_embeddings_equal_those_of_the_pipeline(
     layout: str, request: pytest.FixtureRequest
 ) -> None:
     pipeline = load(request.getfixturevalue(layout))
-    expected, _ = pipeline.encode_prompt("a photo of a robot", torch.device("cpu"), 1, False)
+    expected, _ = pipeline.encode_prompt("a photo of a robot", pipeline.device, 1, False)
     drawn = encoder_of(pipeline).encode(pipeline.text_encoder, "a photo of a robot")
     assert torch.equal(drawn, expected)
 

@@ -1,7 +1,6 @@
 """Admission, batching, order, fairness, cancelling, deadlines and draining of the loop."""
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
@@ -190,32 +189,6 @@ def test_a_cancelled_job_frees_the_loop_within_two_steps(replica: Replica) -> No
         job.future.result(20)
     assert sample(count) - at_cancel <= 2
     assert engine.submit(request()).future.result(60).revision == 1
-
-
-def test_a_thread_that_computes_in_python_does_not_starve_the_loop(replica: Replica) -> None:
-    """Steps of this model take 5 times as long; with CPython's switch interval 75 to 150 times."""
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        replica.runtime.engine.submit(request(steps=8)).future.result(60)
-        return time.perf_counter() - started
-
-    seconds()
-    alone = min(seconds() for _ in range(3))
-    ended = threading.Event()
-
-    def compute() -> None:
-        while not ended.is_set():
-            sum(range(100))
-
-    thread = threading.Thread(target=compute)
-    thread.start()
-    try:
-        beside = min(seconds() for _ in range(3))
-    finally:
-        ended.set()
-        thread.join()
-    assert beside <= 20 * alone
 
 
 def test_a_waiting_job_that_is_given_up_frees_its_place_at_once(one_at_a_time: Replica) -> None:

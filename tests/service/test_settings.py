@@ -100,6 +100,8 @@ def test_half_precision_on_a_cpu_is_refused() -> None:
         ({"BACKEND": "onnx", "DTYPE": "bfloat16"}, "float32 or float16"),
         ({"BACKEND": "onnx", "COMPILE": "true"}, "backend torch on a GPU"),
         ({"DEVICE": "cpu", "COMPILE": "true"}, "backend torch on a GPU"),
+        ({"DEVICE": "cpu", "CUDA_GRAPHS": "true"}, "backend torch on a GPU"),
+        ({"COMPILE": "true", "CUDA_GRAPHS": "true"}, "exclude each other"),
     ],
 )
 def test_what_a_backend_cannot_do_is_refused(variables: dict[str, str], said: str) -> None:

@@ -24,6 +24,7 @@ from service import metrics
 from service.settings import Settings
 from service.trace_process import refusal
 from service.tracing import TraceJobs
+from tests.device import DEVICE
 from tests.tiny_layouts import write_layout
 
 from .pictures import pixels
@@ -73,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_of(model: Path, state: Path) -> Settings:
     return Settings(
         model=str(model),
-        device="cpu",
+        device=DEVICE,
         threads=1,
         state_dir=state,
         poll_seconds=0.05,
@@ -273,7 +274,7 @@ def test_a_trace_whose_replica_was_killed_is_seen_as_running_and_can_be_stopped(
     process = process_of(traced)
     # What a replica on the same state directory sees: the process is nobody's child there.
     state_dir = traced.runtime.settings.state_dir
-    other = TraceJobs(state_dir / "traces", device="cpu", dtype="float32", threads=1)
+    other = TraceJobs(state_dir / "traces", device=DEVICE, dtype="float32", threads=1)
     assert other.find(trace).state == "running"
     other.stop()  # ends only what it has started
     assert other.find(trace).state == "running"

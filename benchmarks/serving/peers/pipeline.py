@@ -20,6 +20,8 @@ class Arguments(BaseModel):
     """Given as `bentoml serve --arg name=value`; the defaults follow `benchmarks.serving.tune`."""
 
     model: str = "models/demo"
+    device: str = "cpu"
+    dtype: str = "float32"
     threads: int = Field(2, description="CPU threads of torch, in each worker.")
     workers: int = Field(1, description="Processes, each with a copy of the model.")
     channels_last: bool = True
@@ -37,7 +39,7 @@ class Asked(BaseModel):
 
 
 def load(arguments: Arguments) -> Any:
-    """diffusers' pipeline on the CPU.
+    """diffusers' pipeline.
 
     Loaded in a thread that ends, as the service does it: a team of OpenMP threads that stays behind
     would halve the speed of the one that draws (benchmarks/openmp_teams.py).
@@ -48,7 +50,8 @@ def load(arguments: Arguments) -> Any:
 
 def _load(arguments: Arguments) -> Any:
     torch.set_num_threads(arguments.threads)
-    pipeline = load_pipeline(arguments.model)
+    dtype = getattr(torch, arguments.dtype)
+    pipeline = load_pipeline(arguments.model, device=arguments.device, dtype=dtype)
     if arguments.channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
         pipeline.vae.to(memory_format=torch.channels_last)

@@ -28,11 +28,13 @@ def load_backend(pipeline: Any, settings: Settings) -> Backend:
     Raises SettingsInvalid, GraphsUnexportable, BackendUnavailable or BackendMismatch.
     """
     if settings.backend == "torch":
-        if settings.compile and pipeline.unet.device.type != "cuda":
-            raise SettingsInvalid(
-                "compile needs a GPU and there is none; leave it out", param="QUICKFIX_COMPILE"
-            )
-        return TorchBackend(pipeline, compiled=settings.compile)
+        for name in ("compile", "cuda_graphs"):
+            if getattr(settings, name) and pipeline.unet.device.type != "cuda":
+                raise SettingsInvalid(
+                    f"{name} needs a GPU and there is none; leave it out",
+                    param=f"QUICKFIX_{name.upper()}",
+                )
+        return TorchBackend(pipeline, compiled=settings.compile, cuda_graphs=settings.cuda_graphs)
     return _onnx(pipeline, settings.state_dir / "onnx", threads=settings.threads)
 
 

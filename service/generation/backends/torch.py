@@ -1,4 +1,4 @@
-"""The pipeline's own modules, run eagerly or, on a GPU, compiled."""
+"""The pipeline's own modules, run eagerly or, on a GPU, compiled or from recorded passes."""
 
 from typing import Any
 
@@ -6,30 +6,46 @@ import torch
 from torch import Tensor, nn
 
 from edits.graphs import VaeDecoder
+from service.generation.backends.cuda_graphs import CudaGraphs
 
 __all__ = ["TorchBackend"]
 
 
 class TorchBackend:
-    """Convolutions in channels-last layout: the same numbers up to rounding, in less time.
+    """On a CPU convolutions are in channels-last layout: the same numbers, in less time.
 
-    `compiled` runs the pristine UNet through torch.compile; an edited one always runs eagerly.
+    `compiled` runs the pristine UNet through torch.compile, `cuda_graphs` replays its passes of few
+    rows; an edited one always runs eagerly.
     """
 
     name = "torch"
     supports_edited_unet = True
 
-    def __init__(self, pipeline: Any, *, compiled: bool = False) -> None:
-        # Measured on CPU with benchmarks/onnx_step.py (docs/adr/0011): never slower, from 1 row to
-        # 32. On a GPU it is diffusers' own advice for half precision; not measured here.
-        self._pristine: nn.Module = pipeline.unet.to(memory_format=torch.channels_last)
-        self._decoder = VaeDecoder(pipeline.vae.to(memory_format=torch.channels_last))
-        # Not run by the tests: it needs a GPU (service/settings.py refuses it elsewhere).
+    def __init__(self, pipeline: Any, *, compiled: bool = False, cuda_graphs: bool = False) -> None:
+        self._device: torch.device = pipeline.unet.device
+        # Channels last: never slower on a CPU, from 1 row to 32 (benchmarks/onnx_step.py), and
+        # slower on a GPU from 16 rows on (benchmarks/gpu_step.py).
+        on_cpu = self._device.type == "cpu"
+        self._layout = torch.channels_last if on_cpu else torch.contiguous_format
+        self._pristine: nn.Module = pipeline.unet.to(memory_format=self._layout)
+        self._decoder = VaeDecoder(pipeline.vae.to(memory_format=self._layout))
         self._unet: Any = (
             torch.compile(self._pristine, dynamic=True) if compiled else self._pristine
         )
-        self._device: torch.device = pipeline.unet.device
         self.provider = str(self._device)
+        # What follows runs on a GPU only: tests/service/test_gpu.py.
+        self._decoding: torch.cuda.Stream | None = None
+        if not on_cpu:
+            self._decoding = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._graphs: CudaGraphs | None = None
+        if compiled or cuda_graphs:
+            config = pipeline.unet.config
+            shape = (int(config.in_channels), config.sample_size, config.sample_size)
+            positions = int(pipeline.tokenizer.model_max_length)
+            if cuda_graphs:
+                self._graphs = CudaGraphs(self._pristine, shape=shape, positions=positions)
+            else:
+                self._compile(shape, (positions, int(config.cross_attention_dim)))
 
     @torch.inference_mode()
     def predict(
@@ -41,22 +57,41 @@ class TorchBackend:
         unet: nn.Module | None = None,
     ) -> Tensor:
         """The UNet's output (rows, channels, h, w)."""
-        run = self._unet if unet is None else unet
-        latents = latents.contiguous(memory_format=torch.channels_last)
-        noise: Tensor = run(
-            latents, timesteps, encoder_hidden_states=embeddings, return_dict=False
-        )[0]
+        latents = latents.contiguous(memory_format=self._layout)
+        noise: Tensor | None = None
+        if unet is None and self._graphs is not None:
+            noise = self._graphs.predict(latents, timesteps, embeddings)
+        if noise is None:
+            run = self._unet if unet is None else unet
+            noise = run(latents, timesteps, encoder_hidden_states=embeddings, return_dict=False)[0]
         return self._finished(noise.contiguous())
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (rows, 3, H, W) in [-1, 1]."""
-        pixels: Tensor = self._decoder(latents.contiguous(memory_format=torch.channels_last))
-        return self._finished(pixels.contiguous())
+        if self._decoding is None:
+            return self._decoded(latents)
+        # On a stream of its own: on that of the passes they would wait for it.
+        self._decoding.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._decoding):
+            return self._finished(self._decoded(latents))
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self._decoder(latents.contiguous(memory_format=self._layout))
+        return pixels.contiguous()
 
     def _finished(self, result: Tensor) -> Tensor:
         """What was computed, once it is: a step's time and its failures are its own."""
         if self._device.type == "cuda":
-            # Not run by the tests: it needs a GPU. Else the next call that waits would have both.
             torch.cuda.current_stream(self._device).synchronize()
         return result
+
+    def _compile(self, shape: tuple[int, ...], embedding: tuple[int, ...]) -> None:
+        """Compile now what the first requests would wait for: one row, and several."""
+        options: Any = {"device": self._device, "dtype": next(self._pristine.parameters()).dtype}
+        for rows in (1, 2, 3):
+            self.predict(
+                torch.zeros((rows, *shape), **options),
+                torch.zeros(rows, device=self._device),
+                torch.zeros((rows, *embedding), **options),
+            )
