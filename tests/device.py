@@ -1,5 +1,5 @@
-"""The device that the service's tests draw on: `QUICKFIX_TEST_DEVICE`, by default the CPU."""
+"""The device that the service's tests draw on: `TEST_DEVICE`, by default the CPU."""
 
 import os
 
-DEVICE = os.environ.get("QUICKFIX_TEST_DEVICE", "cpu")
+DEVICE = os.environ.get("TEST_DEVICE", "cpu")
