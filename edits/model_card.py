@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edits.durable_file import write_durably
 from edits.errors import ModelLoadError
 from edits.method import PRESETS, Site, parse_sites
 from edits.method.captions import ordinary_names
@@ -66,6 +67,4 @@ def write_default_sites(folder: Path, sites: Sequence[str]) -> None:
     path = folder / FILE_NAME
     document = json.loads(path.read_bytes()) if path.is_file() else {}
     document["sites"] = list(sites)
-    temporary = path.with_name(f".{FILE_NAME}.tmp")
-    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_durably(path, json.dumps(document, indent=2).encode() + b"\n")

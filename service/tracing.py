@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from edits.durable_file import write_durably
 from edits.tracing.progress import Progress, read_progress
 from edits.tracing.result import FILE_NAME as RESULT_NAME
 from service import metrics
@@ -106,7 +107,7 @@ class TraceJobs:
             if self._running() != trace:
                 return self._delete(folder, record)
             watching = self._watching
-            _write(folder / _RECORD, {**record, "outcome": "cancelled"})
+            _record(folder, {**record, "outcome": "cancelled"})
         self._slot.stop(trace, STOP_SECONDS)
         if watching is not None and watching[0] == trace:
             watching[1].join(STOP_SECONDS)
@@ -139,7 +140,7 @@ class TraceJobs:
         with self._slot.taken(request.id) as slot:
             if slot is None:  # another replica was faster
                 raise _busy(self._running() or "of another replica")
-            _write(folder / _RECORD, record)
+            _record(folder, record)
             process = start_process(
                 trace_command(request, folder, self._device, self._dtype),
                 log=folder / _LOG,
@@ -171,7 +172,7 @@ class TraceJobs:
         if record.get("outcome") is None and not (folder / _RESULT / RESULT_NAME).exists():
             outcome, error = _ending(code, refusal(folder / _LOG))
             record |= {"outcome": outcome, "error": None if self._closed else error}
-            _write(folder / _RECORD, record)
+            _record(folder, record)
         return self._trace(folder, record, None).state
 
     def _trace(self, folder: Path, record: dict[str, Any], running: str | None) -> Trace:
@@ -232,7 +233,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    temporary.replace(path)
+def _record(folder: Path, document: dict[str, Any]) -> None:
+    write_durably(folder / _RECORD, json.dumps(document).encode() + b"\n")

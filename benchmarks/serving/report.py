@@ -101,7 +101,7 @@ def frame(plan: Plan) -> dict[str, Any]:
     """What a figure must be read with: machine, versions, sizes."""
     return {
         "device": _processor() if plan.device == "cpu" else torch.cuda.get_device_name(),
-        "model": plan.model,
+        "model": Path(plan.model).name,
         "cores": len(psutil.Process().cpu_affinity()),
         "threads": plan.threads,
         "python": platform.python_version(),
@@ -123,7 +123,7 @@ def write(folder: Path, name: str, plan: Plan, rows: Sequence[Row]) -> Path:
     for option, field_name in {**fields, "pairs": "alone_pairs"}.items():
         value = getattr(plan, field_name)
         if not plan.quick and value != getattr(usual, field_name):
-            command += f" --{option} {value}"
+            command += f" --{option} {Path(value).name if option == 'model' else value}"
     if name == "soak":
         command += f" --soak-seconds {plan.soak_seconds:g}"
     document = {

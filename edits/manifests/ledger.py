@@ -4,13 +4,11 @@ One small JSON file in the replica's state directory. A file that is not there m
 was verified yet; whoever can delete it can replay, so only the replica's own user may write there.
 """
 
-import contextlib
 import json
-import os
-import tempfile
 import threading
 from pathlib import Path
 
+from edits.durable_file import write_durably
 from edits.errors import LedgerInvalid, StatementInvalid
 from edits.manifests.canonical import canonical_json
 from edits.manifests.statement import (
@@ -59,7 +57,7 @@ class SequenceLedger:
             if verified == last:
                 return
             try:
-                self._write(canonical_json({**_HEADER, **verified._asdict()}))
+                write_durably(self._path, canonical_json({**_HEADER, **verified._asdict()}))
             except OSError as error:
                 raise LedgerInvalid(
                     f"the record {self._path.name} of the last verified sequence cannot be "
@@ -88,23 +86,3 @@ class SequenceLedger:
             "could run without it: see which sequence the other replicas run, and delete the "
             "file only if the newest signed set is the one to run"
         )
-
-    def _write(self, data: bytes) -> None:
-        folder = self._path.parent
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{self._path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
-        # The rename itself must survive a power cut, not only the bytes.
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -10,11 +10,8 @@ write the folder can also write the model's.
 import hashlib
 import json
 import logging
-import os
 import secrets
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -23,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from edits.durable_file import write_durably
 from edits.method.captions import PRESERVE_TEMPLATES, fill
 from edits.method.fingerprint import tensors_digest
 from edits.method.finite import is_finite
@@ -101,7 +99,7 @@ class OrdinaryFile:
         metadata = {"identity": self._identity, "digest": tensors_digest(tensors)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(self.path, save(tensors, metadata))
+            write_durably(self.path, save(tensors, metadata), private=True)
         except OSError as error:
             _LOG.warning("%s cannot be written (%s)", self.path.name, error.strerror)
 
@@ -152,20 +150,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def _sha256(text: str) -> str:

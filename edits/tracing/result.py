@@ -7,7 +7,6 @@ where a prompt does not have a condition.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load_file, save
 
+from edits.durable_file import write_durably
 from edits.errors import TraceConflict
 from edits.tracing.effects import Agreement, Effects
 from edits.tracing.options import TraceOptions
@@ -134,13 +134,13 @@ class TraceResult(_Document):
 def write_result(folder: Path, result: Mapping[str, Any], arrays: Mapping[str, Any]) -> TraceResult:
     """Write both files, the document last and each by one rename; answers what was written."""
     blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    _replace(folder / ARRAYS_NAME, blob)
+    write_durably(folder / ARRAYS_NAME, blob)
     digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
     document = TraceResult.model_validate(
         {**result, "arrays": {"file": ARRAYS_NAME, "digest": digest}}
     )
     text = json.dumps(document.model_dump(mode="json"), indent=1)
-    _replace(folder / FILE_NAME, text.encode() + b"\n")
+    write_durably(folder / FILE_NAME, text.encode() + b"\n")
     return document
 
 
@@ -181,12 +181,3 @@ def attribute_document(
         "verdicts": dict(verdicts),
         "agreement": None if agreement is None else agreement.document(),
     }
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

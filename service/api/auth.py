@@ -1,9 +1,7 @@
 """Bearer tokens of the admin routes: hashed at rest, compared in constant time, rotated live."""
 
 import logging
-import os
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from edits.durable_file import write_durably
 from service.api.hashed_file import HashedEntry, HashedFile, StrictFields, bearer, sha256_of
 from service.errors import Forbidden, TokensInvalid
 
@@ -68,7 +67,7 @@ class GeneratedToken:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / "operator.token"
         token = secrets.token_urlsafe(32)
-        _write_private(self.path, token + "\n")
+        write_durably(self.path, f"{token}\n".encode(), private=True)
         self._entry = TokenEntry(name="generated", role="operator", sha256=sha256_of(token))
         _log.warning("no tokens file is set: one operator token was written to %s", self.path)
 
@@ -81,11 +80,3 @@ def authenticate(tokens: Tokens, authorization: str | None) -> Principal:
     """The principal of an `Authorization` header. Raises Unauthenticated."""
     entry = bearer(tokens.entries(), authorization, secret="token")  # noqa: S106 - a word
     return Principal(entry.name, entry.role)
-
-
-def _write_private(path: Path, text: str) -> None:
-    # mkstemp makes the file 0600 before it has content; rename is atomic beside the target.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".operator-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    Path(name).replace(path)
