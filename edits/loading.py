@@ -14,21 +14,32 @@ def load_pipeline(
 ) -> StableDiffusionPipeline:
     """The pipeline in `model`, an existing folder or else a hub id, ready to draw.
 
-    Raises ModelLoadError if it cannot be read or is not of the Stable Diffusion 1.x or 2.x layout;
-    a UNet that was distilled to take the guidance scale as an input is not.
+    Raises ModelLoadError if it cannot be read or is not of the Stable Diffusion 1.x or 2.x layout:
+    a UNet that takes more than latents, a timestep and the prompt is not.
     """
     needs = (
         "a StableDiffusionPipeline; it needs model_index.json with tokenizer, text_encoder, unet, "
         "vae and scheduler"
     )
     pipeline = _load(StableDiffusionPipeline, model, needs, device, dtype)
-    if (
-        pipeline.unet.config.time_cond_proj_dim is not None
-    ):  # it would draw other pictures, silently
+    config = pipeline.unet.config
+    if config.time_cond_proj_dim is not None:  # it would draw other pictures, silently
         raise ModelLoadError(
             f"the UNet of model {Path(model).name!r} takes the guidance scale as an input "
             "(time_cond_proj_dim), as that of a latent consistency model does; this is not "
             "supported: give the model that it was distilled from"
+        )
+    for name in ("addition_embed_type", "class_embed_type", "num_class_embeds"):
+        if getattr(config, name, None) is not None:
+            raise ModelLoadError(
+                f"the UNet of model {Path(model).name!r} takes inputs beside the prompt ({name}), "
+                "as that of SDXL does; only the layouts of Stable Diffusion 1.x and 2.x are served"
+            )
+    latents = pipeline.vae.config.latent_channels
+    if config.in_channels != latents:
+        raise ModelLoadError(
+            f"the UNet of model {Path(model).name!r} takes {config.in_channels} channels and its "
+            f"VAE makes {latents}, as for inpainting; only models that draw from noise are served"
         )
     return pipeline
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from edits.errors import GateRefused
 from edits.evaluation.confusion import Confusion, ConfusionTest
-from edits.evaluation.standing import StandingTest, undone
+from edits.evaluation.standing import ENOUGH, StandingTest, undone
 from edits.manifests import Accept
 from edits.method import Editor, EditSpec
 from edits.method.captions import HELD_OUT, naming
@@ -138,6 +138,7 @@ def examine(
     # Of the concept nothing is forgiven.
     figures = f"on embeddings: {_words(spec, found)}"
     _require(accept, spec, found.target.value, found.harm, figures)
+    _require_enough(accept, spec, found)
     drawn = None
     if on_pictures and accept is not None and accept.images:
         if pictures is None:
@@ -157,11 +158,13 @@ def _removed(spec: EditSpec, others: Sequence[EditSpec]) -> set[str]:
 
 
 def _neighbours(editor: Editor, spec: EditSpec, others: Sequence[EditSpec]) -> tuple[str, ...]:
-    """The nearest names that stay, and those that the manifest preserves."""
+    """The nearest names that stay, and those that the manifest preserves, which replace none."""
     nearest = editor.neighbours.nearest([replace(spec, neighbours=2 * NEIGHBOURS)])[spec]
-    names = tuple(dict.fromkeys((*spec.preserve, *nearest)))
-    excluded = {*naming(names, _removed(spec, others)), spec.anchor}
-    return tuple(name for name in names if name not in excluded)[:NEIGHBOURS]
+    excluded = {*naming((*nearest, *spec.preserve), _removed(spec, others)), spec.anchor}
+    near, kept = (
+        [name for name in names if name not in excluded] for names in (nearest, spec.preserve)
+    )
+    return tuple(dict.fromkeys((*kept, *near[:NEIGHBOURS])))
 
 
 def _require_others_stand(
@@ -189,6 +192,23 @@ def _require_evidence(accept: Accept | None, spec: EditSpec, found: Confusion) -
         "for pictures (`images`), or leave max_target_rate out",
         param="spec.accept.max_target_rate",
     )
+
+
+def _require_enough(accept: Accept | None, spec: EditSpec, found: Confusion) -> None:
+    """Captions that went half of the way read as the anchor, and pictures show the concept again.
+
+    A fact is judged by its captions reading as the anchor; where pictures are asked for they tell.
+    """
+    if spec.kind == "fact" or accept is None or accept.max_target_rate is None or accept.images:
+        return
+    wanted = ENOUGH * (1 - accept.max_target_rate)
+    if found.target.count and found.reached <= wanted:
+        raise GateRefused(
+            f"captions of {spec.concept!r} go only {100 * found.reached:.0f} % of the way to "
+            f"{spec.anchor!r}, and pictures show again what goes less than {100 * wanted:.0f} %; "
+            "lower the ridge, or ask for pictures (`images`), which decide then",
+            param="spec.method.ridge",
+        )
 
 
 def _require(

@@ -4,7 +4,6 @@ Batches stand alone and are drawn alike everywhere, so both give the same scores
 """
 
 import contextlib
-import gc
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,8 +105,6 @@ class RayExecutor:
         started = not ray.is_initialized()
         if started:
             self._connect()
-        actors: list[Any] = []
-        pool: Any = None
         try:
             worker = ray.remote(
                 num_cpus=1,
@@ -115,8 +112,7 @@ class RayExecutor:
                 max_restarts=_RESTARTS,
                 max_task_retries=_RESTARTS,
             )(_Worker)
-            actors += [worker.remote(self._job) for _ in range(self._workers)]
-            pool = ray.util.ActorPool(actors)
+            pool = ray.util.ActorPool([worker.remote(self._job) for _ in range(self._workers)])
             # Ray prints a worker's death to stdout, where a command's own answer goes.
             with contextlib.redirect_stdout(sys.stderr):
                 yield from pool.map_unordered(
@@ -125,11 +121,6 @@ class RayExecutor:
         except ray.exceptions.RayActorError as error:
             raise TraceError(_why_it_died(error)) from error.with_traceback(None)
         finally:
-            # A handle that outlives its session takes the actor of the same number away from the
-            # next one.
-            pool = None
-            actors.clear()
-            gc.collect()
             if started:
                 ray.shutdown()
 

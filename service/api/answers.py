@@ -13,6 +13,8 @@ def problem_answer(problem: Problem, headers: dict[str, str] | None = None) -> J
     all_headers = dict(headers or {})
     if problem.retry_after is not None:
         all_headers["Retry-After"] = str(problem.retry_after)
+    if problem.type == "not_ready":  # on another connection another replica may be found
+        all_headers["Connection"] = "close"
     if problem.status == 401:
         all_headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(wire_body(problem), problem.status, headers=all_headers)

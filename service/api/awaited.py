@@ -6,7 +6,7 @@ waits for is stopped, and the run of what was sent ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from fastapi import Request
@@ -31,7 +31,8 @@ class Awaited:
         self._sending: Run | None = None  # of the preview that was passed on last
         self._job = self._engine.submit(wanted, self._tell)
         request.state.on_sent = self.close
-        self._job.future.add_done_callback(lambda _future: self._tell(None))
+        self._ended = False  # every event of the job is in the queue
+        self._job.future.add_done_callback(lambda _future: self._call(self._end))
         self._left = asyncio.ensure_future(_client_left(request))
         self._left.add_done_callback(lambda _task: self._events.put_nowait(None))
 
@@ -53,12 +54,8 @@ class Awaited:
         end of its run up: after a fence none of an older revision leaves.
         Raises Cancelled when the client leaves, DeadlineExceeded when its time is over.
         """
-        while not (self._job.future.done() and self._events.empty()):
-            left = self._job.deadline - time.monotonic()
-            try:
-                event = await asyncio.wait_for(self._events.get(), timeout=max(left, 0))
-            except TimeoutError:
-                raise DeadlineExceeded("the request's deadline has passed") from None
+        while not (self._ended and self._events.empty()):
+            event = await self._next_event()
             if isinstance(event, Previewed):
                 if event.run.send():
                     self._sending = event.run
@@ -66,7 +63,7 @@ class Awaited:
                     self._sent()
             elif event is not None:
                 yield event
-            elif self._left.done() and not self._job.future.done():
+            elif self._left.done() and not self._ended:
                 raise Cancelled("the client left")
 
     async def result(self) -> Generated:
@@ -88,10 +85,28 @@ class Awaited:
         if sending is not None:
             sending.sent()
 
-    def _tell(self, event: Event | None) -> None:
-        """Called on the engine's threads, also when nobody waits any more."""
+    async def _next_event(self) -> Event | None:
+        """What has happened already counts after the deadline too: a slow reader may be behind."""
+        try:
+            return self._events.get_nowait()
+        except asyncio.QueueEmpty:
+            left = self._job.deadline - time.monotonic()
+        try:
+            return await asyncio.wait_for(self._events.get(), timeout=max(left, 0))
+        except TimeoutError:
+            raise DeadlineExceeded("the request's deadline has passed") from None
+
+    def _end(self) -> None:
+        self._ended = True
+        self._events.put_nowait(None)
+
+    def _tell(self, event: Event) -> None:
+        self._call(self._events.put_nowait, event)
+
+    def _call(self, do: Callable[..., None], *arguments: Event) -> None:
+        """Called on the engine's threads, also when nobody waits any more; in order."""
         with suppress(RuntimeError):  # the event loop has ended
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._loop.call_soon_threadsafe(do, *arguments)
 
 
 async def _client_left(request: Request) -> None:

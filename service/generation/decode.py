@@ -126,17 +126,22 @@ class Decoder:
         return pictures
 
     def _serve(self) -> None:
-        while taken := self._take():
-            orders = [order for order in taken if order.wanted()]
-            results: list[Image | Exception] = []
-            if orders:
-                with metrics.DECODE_SECONDS.time():
-                    results = in_own_thread(partial(self._pictures, orders))
-            with self._changed:  # before clients hear of it: they may send their next request
-                self._images -= sum(not order.preview for order in taken)
-                self._changed.notify_all()
-            for order, result in zip(orders, results, strict=True):
-                order.then(result)
+        while self._answer(self._take()):
+            pass
+
+    def _answer(self, taken: Sequence[_Order]) -> bool:
+        """Decode them and tell; False when there are none. What they hold is let go on return."""
+        orders = [order for order in taken if order.wanted()]
+        results: list[Image | Exception] = []
+        if orders:
+            with metrics.DECODE_SECONDS.time():
+                results = in_own_thread(partial(self._pictures, orders))
+        with self._changed:  # before clients hear of it: they may send their next request
+            self._images -= sum(not order.preview for order in taken)
+            self._changed.notify_all()
+        for order, result in zip(orders, results, strict=True):
+            order.then(result)
+        return bool(taken)
 
     def _pictures(self, orders: Sequence[_Order]) -> list[Image | Exception]:
         return in_halves(

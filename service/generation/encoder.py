@@ -1,5 +1,6 @@
 """Prompt to embeddings: of its normal spelling, those of StableDiffusionPipeline.encode_prompt."""
 
+import copy
 import threading
 from typing import Any
 
@@ -18,7 +19,8 @@ class PromptEncoder:
     Prompts are spelt as the captions of edits are (`edits.method.text`), so that no disguise of a
     removed name gets past its edit.
 
-    Thread-safe: fast tokenizers raise "Already borrowed" when two threads use one.
+    Thread-safe: fast tokenizers raise "Already borrowed" when two threads use one. `check` has one
+    of its own, so that the denoising loop never waits for a long prompt that will be refused.
     """
 
     def __init__(self, tokenizer: Any, *, device: torch.device, dtype: torch.dtype) -> None:
@@ -26,6 +28,8 @@ class PromptEncoder:
         self._device = device
         self._dtype = dtype
         self._lock = threading.Lock()
+        self._counter = copy.deepcopy(tokenizer)
+        self._counter_lock = threading.Lock()
 
     @property
     def token_limit(self) -> int:
@@ -38,8 +42,8 @@ class PromptEncoder:
         Counted are the tokens that `encode` reads, those of the normal spelling.
         """
         text = normalise(prompt)
-        with self._lock:
-            count = len(self._tokenizer(text, add_special_tokens=False).input_ids)
+        with self._counter_lock:
+            count = len(self._counter(text, add_special_tokens=False).input_ids)
         if count > self.token_limit:
             raise RequestInvalid(
                 f"{param} has {count} tokens; this model takes at most {self.token_limit}",

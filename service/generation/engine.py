@@ -79,6 +79,9 @@ class Engine:
         except QueueFull:
             metrics.REJECTED.labels("queue_full").inc()
             raise
+        except NotReady:  # the room was closed since
+            metrics.REJECTED.labels("not_ready").inc()
+            raise
         return job
 
     def abandon(self, job: Job, cause: CancelCause) -> None:

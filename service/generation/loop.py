@@ -31,6 +31,8 @@ __all__ = ["DenoisingLoop"]
 
 _log = logging.getLogger("quickfix.engine")
 
+_LOOK_SECONDS = 0.1  # how often a drain that is over its time looks for what is left
+
 
 class DenoisingLoop:
     """Draws at most `max_batch` images at a time, all of one group with one pass of the UNet.
@@ -89,13 +91,18 @@ class DenoisingLoop:
         self._thread.join(timeout=seconds)
         if not self._thread.is_alive():  # it gives the decoder nothing any more
             self._decoder.close(max(0.0, until - time.monotonic()))
+        self._stop_late()
+        while self._thread.is_alive():  # a job whose prompt is being encoded is not open yet
+            self._thread.join(timeout=_LOOK_SECONDS)
+            self._stop_late()
+        self._decoder.close()
+        self._refuse_waiting()  # what the decoder's last pictures were to start over
+
+    def _stop_late(self) -> None:
         with self._open_lock:
             late = tuple(self._open)
         for running in late:
             running.job.cancel("drain")
-        self._thread.join()
-        self._decoder.close()
-        self._refuse_waiting()  # what the decoder's last pictures were to start over
 
     def _serve(self) -> None:
         try:
@@ -164,7 +171,9 @@ class DenoisingLoop:
                 self._embedder.embeddings(snapshot, request),
                 shape=self._latent_shape(request.width, request.height),
             )
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RuntimeError):  # the edited encoder's own: a canary must tell
+                run.outcome = "failed"
             run.end()
             raise
 

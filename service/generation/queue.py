@@ -45,9 +45,10 @@ class WaitingRoom:
             metrics.QUEUE_DEPTH.set(len(self._jobs))
 
     def enter_again(self, job: Job) -> None:
-        """Put a job that starts over in front of all others; it was admitted before."""
+        """Put a job that starts over before all that were admitted after it."""
         with self._changed:
-            self._jobs.appendleft(job)
+            later = (n for n, each in enumerate(self._jobs) if each.admitted_at > job.admitted_at)
+            self._jobs.insert(next(later, len(self._jobs)), job)
             self._changed.notify()
             metrics.QUEUE_DEPTH.set(len(self._jobs))
 

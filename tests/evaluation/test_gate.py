@@ -7,7 +7,14 @@ import pytest
 
 from edits.errors import GateRefused
 from edits.evaluation.confusion import Confusion, ConfusionTest
-from edits.evaluation.gate import GateReport, choose, examine, halves
+from edits.evaluation.gate import (
+    NEIGHBOURS,
+    GateReport,
+    _neighbours,
+    choose,
+    examine,
+    halves,
+)
 from edits.evaluation.rates import Rate
 from edits.evaluation.standing import ENOUGH, LOOKED_AT, StandingTest, undone
 from edits.manifests import (
@@ -141,6 +148,26 @@ def test_a_refusal_names_the_bound_and_the_figures(bench, spec, param, words):
 
 
 HARSH = {"method": {"ridge": 1e-6, "preserve_weight": 0.0}, "accept": {"max_drop": 0.05}}
+
+
+def test_names_that_an_author_preserves_replace_no_neighbour(bench):
+    spec = replace(PISTOL, preserve=tuple(f"nothing like it {n}" for n in range(8)))
+    alone, preserved = (_neighbours(bench.editor, edit, ()) for edit in (PISTOL, spec))
+    assert len(alone) == NEIGHBOURS
+    assert preserved == (*spec.preserve, *alone)
+
+
+def test_an_edit_that_goes_half_of_the_way_does_not_pass_a_bound_on_the_target(bench):
+    """Its captions read as the anchor, and pictures show the concept again."""
+    spec = replace(PISTOL, ridge=600.0, tokens="last", preserve_weight=0.1)
+    modules = bench.editor.apply(bench.editor.compose([spec]))
+    found = examine(bench.editor, modules, spec, (), None).embeddings
+    assert found.target.hits == 0
+    assert 0 < found.reached < ENOUGH
+    with pytest.raises(GateRefused, match="% of the way to 'toy'") as refused:
+        examine(bench.editor, modules, spec, (), Accept(max_target_rate=0.05))
+    assert refused.value.param == "spec.method.ridge"
+    assert examine(bench.editor, modules, spec, (), Accept(max_target_rate=0.5)).embeddings == found
 
 
 def test_a_mandatory_edit_is_examined_beside_the_edits_of_every_policy(bench):

@@ -194,6 +194,56 @@ def test_a_run_that_onnxruntime_refuses_is_a_runtime_error(tiny: Given) -> None:
         tiny.backends["onnx"].predict(latents[:, :3], timesteps, embeddings)
 
 
+def test_a_run_for_which_onnxruntime_has_no_memory_is_out_of_memory(
+    tiny: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the batch would be tried again at its size at every step, and the replica given up."""
+    session = BoundSession(tiny.graphs.unet, device=torch.device("cpu"), threads=1)
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def run_with_iobinding(self, _binding: Any) -> None:
+            raise RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer")
+
+    real = session._session
+    monkeypatch.setattr(session, "_session", Full())
+    latents, timesteps, embeddings = tiny.inputs(2, 8, 8)
+    given_in_order = (latents, timesteps.float(), embeddings)
+    names = [each.name for each in real.get_inputs()]
+    given = dict(zip(names, given_in_order, strict=True))
+    with pytest.raises(torch.OutOfMemoryError):
+        session.run(given, torch.empty_like(latents))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 80,
+            },
+            "addition_embed_type",
+        ),
+        ({"num_class_embeds": 4}, "num_class_embeds"),
+        ({"in_channels": 9}, "9 channels and its VAE makes 4"),
+    ],
+)
+def test_a_unet_that_asks_for_more_than_a_prompt_is_refused_at_load(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """It would load, be ready, and fail every request."""
+    pipeline = build_pipeline()
+    config = {**pipeline.unet.config, **changes, "_use_default_values": []}
+    pipeline.unet = UNet2DConditionModel.from_config(config)
+    pipeline.save_pretrained(tmp_path / "other")
+    with pytest.raises(ModelLoadError, match=said):
+        load_pipeline(str(tmp_path / "other"))
+
+
 def test_graphs_of_other_weights_do_not_pass_the_check(tiny: Given) -> None:
     other = build_pipeline(seed=1)
     backend = OnnxBackend(other, tiny.graphs, threads=1)

@@ -63,7 +63,8 @@ def test_what_runs_is_finished_and_what_waits_or_is_new_is_refused_at_once(
         assert (refused.status_code, refused.json()["error"]["type"]) == (503, "not_ready")
         assert refused.json()["error"]["message"] == "this replica shuts down"
         assert kept_alive.get("/readyz").status_code == 503
-        assert kept_alive.post(IMAGES, json=LONG).status_code == 503
+        again = kept_alive.post(IMAGES, json=LONG)
+        assert (again.status_code, again.headers["Connection"]) == (503, "close")
         late, _ = post(service, LONG)  # on a connection of its own
         assert late.status_code == 503
         os.kill(worker, signal.SIGTERM)  # a supervisor that signals the whole group changes nothing

@@ -1,7 +1,9 @@
 """Admission, batching, order, fairness, cancelling, deadlines and draining of the loop."""
 
+import gc
 import itertools
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
@@ -175,6 +177,45 @@ def test_retry_after_follows_the_measured_rate() -> None:
     with pytest.raises(QueueFull) as full:
         room.enter(Job(request(), deadline=0.0))
     assert full.value.retry_after == 10 + 12, "what runs comes first"
+
+
+def test_jobs_that_start_over_keep_the_order_in_which_they_came() -> None:
+    room = WaitingRoom(8)
+    first, second, third = (Job(request(), deadline=time.monotonic() + 60) for _ in range(3))
+    for job in (first, second, third):
+        room.enter(job)
+    taken = [room.take(3, wait=False) for _ in range(2)]
+    assert taken == [first, second]
+    room.enter_again(first)
+    room.enter_again(second)
+    assert [room.take(3, wait=False) for _ in range(3)] == [first, second, third]
+
+
+def test_a_prompt_that_the_edited_encoder_fails_on_counts_against_its_revision(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary halts its rollout for that."""
+    engine, runs = replica.runtime.engine, replica.runtime.activator.runs
+
+    def fails(*_arguments: object) -> Tensor:
+        raise RuntimeError("the encoder failed")
+
+    before = runs.tally.failed
+    with monkeypatch.context() as patch:
+        patch.setattr(replica.runtime.prompts, "encode", fails)
+        with pytest.raises(GenerationFailed):
+            engine.submit(replace(request(), prompt="a prompt of its own")).future.result(60)
+    assert runs.tally.failed == before + 1
+
+
+def test_the_decoder_holds_nothing_once_it_is_idle(replica: Replica) -> None:
+    """Not the latents, nor the snapshot and its edited encoders that they were drawn under."""
+    job = replica.runtime.engine.submit(request())
+    job.future.result(60)
+    seen = weakref.ref(job)
+    job.release()
+    del job
+    wait_until(lambda: gc.collect() >= 0 and seen() is None)
 
 
 def test_a_cancelled_job_frees_the_loop_within_two_steps(replica: Replica) -> None:

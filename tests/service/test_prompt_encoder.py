@@ -1,7 +1,9 @@
 # ruff: noqa: RUF001 - letters that look like other letters are what is tested
 """A prompt is encoded in the spelling of the captions, and otherwise as diffusers encodes it."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,3 +79,29 @@ def test_the_tokens_counted_are_those_encoded(prompts: PromptEncoder) -> None:
     with pytest.raises(RequestInvalid) as refused:
         prompts.check("c\u200b\u0430t " * (prompts.token_limit + 1), param="prompt")
     assert f"{prompts.token_limit + 1} tokens" in refused.value.message
+
+
+def test_counting_a_long_prompt_does_not_hold_up_encoding(
+    pipeline: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The denoising loop encodes: it must not wait for prompts that may be refused."""
+    prompts = PromptEncoder(pipeline.tokenizer, device=CPU, dtype=torch.float32)
+    counting, counted = threading.Event(), threading.Event()
+    real = prompts._counter
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        counting.set()
+        assert counted.wait(60)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(prompts, "_counter", slow)
+    checking = threading.Thread(target=prompts.check, args=("a cat",), kwargs={"param": "prompt"})
+    checking.start()
+    assert counting.wait(60)
+    encoding = threading.Thread(target=prompts.encode, args=(pipeline.text_encoder, "a cat"))
+    encoding.start()
+    encoding.join(60)
+    assert not encoding.is_alive()
+    assert checking.is_alive()
+    counted.set()
+    checking.join(60)

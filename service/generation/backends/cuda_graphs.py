@@ -28,7 +28,7 @@ class _Recording:
                 unet(latents, timesteps, encoder_hidden_states=embeddings, return_dict=False)
         torch.cuda.current_stream(latents.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._output: Tensor = unet(
                 latents, timesteps, encoder_hidden_states=embeddings, return_dict=False
             )[0]
@@ -46,12 +46,25 @@ class CudaGraphs:
     Its weights must stay where they are, as they do: an edited UNet is another module.
     """
 
-    def __init__(self, unet: nn.Module, *, shape: tuple[int, ...], positions: int) -> None:
-        """`shape` is (channels, rows, columns) of the latents of the model's native size."""
-        config: Any = unet.config
+    def __init__(
+        self, unet: nn.Module, *, shape: tuple[int, ...], embedding: tuple[int, int]
+    ) -> None:
+        """`shape` is (channels, rows, columns) of the latents of the model's native size,
+        `embedding` (positions, features) of a prompt.
+        """
         parameter = next(unet.parameters())
-        device, dtype = parameter.device, parameter.dtype
-        width = int(config.cross_attention_dim)
+        self._device, dtype = parameter.device, parameter.dtype
+        with torch.cuda.device(self._device):
+            self._record(unet, shape, embedding, dtype)
+
+    def _record(
+        self,
+        unet: nn.Module,
+        shape: tuple[int, ...],
+        embedding: tuple[int, int],
+        dtype: torch.dtype,
+    ) -> None:
+        device = self._device
         pool = torch.cuda.graph_pool_handle()
         self._recordings: dict[tuple[torch.Size, torch.Size], _Recording] = {}
         # The largest first: the smaller ones then find room in the memory that it left.
@@ -60,7 +73,7 @@ class CudaGraphs:
             inputs = (
                 latents,
                 torch.zeros(rows, device=device),
-                torch.zeros((rows, positions, width), device=device, dtype=dtype),
+                torch.zeros((rows, *embedding), device=device, dtype=dtype),
             )
             with torch.inference_mode():
                 self._recordings[latents.shape, inputs[2].shape] = _Recording(unet, inputs, pool)
@@ -68,4 +81,7 @@ class CudaGraphs:
     def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor | None:
         """The UNet's output (rows, channels, h, w); None where no such pass was recorded."""
         recording = self._recordings.get((latents.shape, embeddings.shape))
-        return None if recording is None else recording.replay((latents, timesteps, embeddings))
+        if recording is None:
+            return None
+        with torch.cuda.device(self._device):  # a replay goes to the current device
+            return recording.replay((latents, timesteps, embeddings))

@@ -11,7 +11,7 @@ from edits.graphs import cached_graphs, latent_unit
 from service.errors import BackendMismatch, SettingsInvalid
 from service.generation.backends.backend import Backend
 from service.generation.backends.onnx import OnnxBackend
-from service.generation.backends.torch import TorchBackend
+from service.generation.backends.torch import TorchBackend, embedding_shape
 from service.settings import Settings
 
 __all__ = ["BOUNDS", "check_against_torch", "load_backend"]
@@ -59,8 +59,6 @@ def check_against_torch(backend: Backend, pipeline: Any) -> float:
     unet = pipeline.unet
     bound = BOUNDS[unet.dtype]
     unit = latent_unit(unet)
-    positions = int(pipeline.tokenizer.model_max_length)
-    features = int(unet.config.cross_attention_dim)
     draw = torch.Generator().manual_seed(0)
 
     def noise(*shape: int) -> Tensor:
@@ -70,7 +68,7 @@ def check_against_torch(backend: Backend, pipeline: Any) -> float:
     for rows, height, width in ((1, 2 * unit, 2 * unit), (3, 4 * unit, 3 * unit)):
         latents = noise(rows, int(unet.config.in_channels), height, width)
         timesteps = torch.tensor([999, 500, 1][:rows], device=unet.device)
-        embeddings = noise(rows, positions, features)
+        embeddings = noise(rows, *embedding_shape(pipeline))
         ours = backend.predict(latents, timesteps, embeddings), backend.decode(latents)
         with torch.backends.cudnn.flags(allow_tf32=False):
             theirs = reference.predict(latents, timesteps, embeddings), reference.decode(latents)

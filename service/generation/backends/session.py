@@ -22,6 +22,9 @@ _FAILURES = tuple(
     if isinstance(kind, type) and issubclass(kind, Exception)
 )
 
+# What its memory arena says: a batch that does not fit is halved, and not tried again for a while.
+_NO_MEMORY = "Failed to allocate memory"
+
 
 def provider_of(device: torch.device) -> str:
     """The execution provider that runs on `device`."""
@@ -69,7 +72,7 @@ class BoundSession:
     def run(self, inputs: Mapping[str, Tensor], output: Tensor) -> Tensor:
         """Fill `output`, contiguous and of the right shape, and return it.
 
-        Raises RuntimeError when onnxruntime fails.
+        Raises RuntimeError when onnxruntime fails, torch.OutOfMemoryError when it lacks memory.
         """
         binding = self._session.io_binding()
         held = {name: tensor.contiguous() for name, tensor in inputs.items()}
@@ -81,7 +84,12 @@ class BoundSession:
             # onnxruntime has a stream of its own: what torch has queued must be there first.
             # Not run by the tests: it needs a GPU.
             torch.cuda.current_stream(self._device).synchronize()
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except RuntimeError as error:  # of a bound run it has no other class
+            if _NO_MEMORY in str(error):
+                raise torch.OutOfMemoryError("onnxruntime has no memory left") from error
+            raise
         binding.synchronize_outputs()
         return output
 

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from edits.graphs import VaeDecoder
 from service.generation.backends.cuda_graphs import CudaGraphs
 
-__all__ = ["TorchBackend"]
+__all__ = ["TorchBackend", "embedding_shape"]
+
+
+def embedding_shape(pipeline: Any) -> tuple[int, int]:
+    """(positions, features) of one prompt; a UNet's own width may be one for each of its blocks."""
+    return int(pipeline.tokenizer.model_max_length), int(pipeline.text_encoder.config.hidden_size)
 
 
 class TorchBackend:
@@ -40,12 +45,13 @@ class TorchBackend:
         self._graphs: CudaGraphs | None = None
         if compiled or cuda_graphs:
             config = pipeline.unet.config
-            shape = (int(config.in_channels), config.sample_size, config.sample_size)
-            positions = int(pipeline.tokenizer.model_max_length)
+            side = config.sample_size
+            shape = (int(config.in_channels), *((side, side) if isinstance(side, int) else side))
+            embedding = embedding_shape(pipeline)
             if cuda_graphs:
-                self._graphs = CudaGraphs(self._pristine, shape=shape, positions=positions)
+                self._graphs = CudaGraphs(self._pristine, shape=shape, embedding=embedding)
             else:
-                self._compile(shape, (positions, int(config.cross_attention_dim)))
+                self._compile(shape, embedding)
 
     @torch.inference_mode()
     def predict(
