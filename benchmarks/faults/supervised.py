@@ -10,8 +10,17 @@ from pathlib import Path
 
 import httpx
 import psutil
+import yaml
 
 from edits.serving import serve_command
+
+# As shipped: how long a replica that hangs gets requests is the probe's doing.
+(_SERVER,) = yaml.safe_load(Path("k8s/base/deployment.yaml").read_text(encoding="utf-8"))["spec"][
+    "template"
+]["spec"]["containers"]
+READINESS: dict[str, int] = {
+    name: value for name, value in _SERVER["readinessProbe"].items() if name != "httpGet"
+}
 
 START_SECONDS = 300.0
 STOP_SECONDS = 30.0
@@ -55,7 +64,8 @@ class Supervised:
     def ready(self) -> bool:
         """Whether it says so within the time that the manifests give a probe."""
         with suppress(httpx.HTTPError):
-            return self.public.get("/readyz", timeout=3).status_code == httpx.codes.OK
+            answer = self.public.get("/readyz", timeout=READINESS["timeoutSeconds"])
+            return answer.status_code == httpx.codes.OK
         return False
 
     def admin(self, timeout: float = 60.0) -> httpx.Client:

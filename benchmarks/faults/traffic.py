@@ -9,11 +9,10 @@ from statistics import quantiles
 
 import httpx
 
-from benchmarks.faults.supervised import Supervised
+from benchmarks.faults.supervised import READINESS, Supervised
 from benchmarks.fence import EDIT
 
 PROMPTS = ("a photo of a pistol", "a photo of a cat")
-PROBE_SECONDS = 1.0
 REQUEST_SECONDS = 30.0
 
 
@@ -39,14 +38,18 @@ class Acknowledged:
 
 
 class Gateway:
-    """Clients that are sent to ready replicas in turn, as a Service with readiness probes does."""
+    """Clients that are sent to ready replicas in turn, as a Service with readiness probes does.
+
+    A replica leaves after as many failed probes as the manifests say, or when its process has
+    ended, which the kubelet sees; it comes back with one good probe.
+    """
 
     def __init__(self, services: Sequence[Supervised], clients: int) -> None:
         self.seen: list[Seen] = []
         self._services = services
         self._ready = list(services)
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._probe)]
+        self._threads = [threading.Thread(target=self._probe, args=(each,)) for each in services]
         self._threads += [threading.Thread(target=self._draw, args=(n,)) for n in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -57,9 +60,15 @@ class Gateway:
         for thread in self._threads:
             thread.join()
 
-    def _probe(self) -> None:
-        while not self._stop.wait(PROBE_SECONDS):
-            self._ready = [each for each in self._services if each.ready]
+    def _probe(self, service: Supervised) -> None:
+        failures, starts = 0, service.starts
+        while not self._stop.wait(READINESS["periodSeconds"]):
+            failures = 0 if service.ready else failures + 1
+            restarted, starts = service.starts > starts, service.starts
+            if failures == 0:
+                self._ready = [each for each in self._services if each in (*self._ready, service)]
+            elif restarted or failures >= READINESS["failureThreshold"]:
+                self._ready = [each for each in self._ready if each is not service]
 
     def _draw(self, number: int) -> None:
         turn = number

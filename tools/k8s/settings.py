@@ -12,7 +12,12 @@ __all__ = ["check_settings"]
 
 # Variables that others than the service read.
 FOREIGN = {"BENTOML_DO_NOT_TRACK", "BENTOML_HOME", "HF_HUB_OFFLINE", "HOME"}
-DIRECTORY_OR_FILE = ("QUICKFIX_EDITS_DIR", "QUICKFIX_TOKENS_FILE", "QUICKFIX_API_KEYS_FILE")
+DIRECTORY_OR_FILE = (
+    "QUICKFIX_EDITS_DIR",
+    "QUICKFIX_TOKENS_FILE",
+    "QUICKFIX_API_KEYS_FILE",
+    "QUICKFIX_TRUSTED_KEYS",
+)
 
 
 def check_settings(overlay: Overlay, contract: Contract) -> Iterator[Finding]:
