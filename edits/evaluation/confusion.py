@@ -33,8 +33,9 @@ class Confusion:
 
     target: captions of the concept that still read as it; of a fact, those that do not read as its
     anchor, the new target. kept: the neighbours' captions that still read as themselves; lost names
-    those that do not. reached: how much of the way from the concept to the anchor the concept's
-    captions went, 1 is all of it. moved: how far the neighbours' went, in the same unit.
+    those that do not, gone those of which none does. reached: how much of the way from the concept
+    to the anchor the concept's captions went, 1 is all of it. moved: how far the neighbours' went,
+    in the same unit.
     """
 
     target: Rate
@@ -42,6 +43,7 @@ class Confusion:
     reached: float
     moved: float
     lost: tuple[str, ...]
+    gone: tuple[str, ...] = ()
 
     @property
     def drop(self) -> float:
@@ -50,8 +52,14 @@ class Confusion:
 
     @property
     def harm(self) -> float:
-        """The lower end of the drop's interval: one caption that flips by chance is no proof."""
-        return 1 - self.kept.interval[1] if self.kept.count else 0.0
+        """The lower end of the drop's interval: one caption that flips by chance is no proof.
+
+        All captions of one name are: then at least what they are of all.
+        """
+        if not self.kept.count:
+            return 0.0
+        lower = 1 - self.kept.interval[1]
+        return max(lower, self.drop) if self.gone else lower
 
     @property
     def holds(self) -> bool:
@@ -95,7 +103,7 @@ class ConfusionTest:
         edited = self._reader.answers([fill(t, name) for t, name in self._rows], modules)
         reads_own: dict[bool, list[bool]] = {True: [], False: []}
         shares: dict[bool, list[float]] = {True: [], False: []}
-        lost = set()
+        kept: dict[str, list[bool]] = {}
         for (template, name), answer in zip(self._rows, edited, strict=True):
             is_concept = name in spec.names
             own, anchor = (self._pristine[template, n] for n in (name, spec.anchor))
@@ -107,14 +115,15 @@ class ConfusionTest:
             shares[is_concept].append(
                 float(change @ step) / length**2 if is_concept else float(change.norm()) / length
             )
-            if not is_concept and not still:
-                lost.add(name)
+            if not is_concept:
+                kept.setdefault(name, []).append(still)
         return Confusion(
             target=Rate(sum(reads_own[True]), len(reads_own[True])),
             kept=Rate(sum(reads_own[False]), len(reads_own[False])),
             reached=_mean(shares[True]),
             moved=_mean(shares[False]),
-            lost=tuple(name for name in self._neighbours if name in lost),
+            lost=tuple(name for name in self._neighbours if not all(kept.get(name, [True]))),
+            gone=tuple(name for name in self._neighbours if not any(kept.get(name, [True]))),
         )
 
     @property

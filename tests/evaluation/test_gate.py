@@ -150,6 +150,13 @@ def test_a_refusal_names_the_bound_and_the_figures(bench, spec, param, words):
 HARSH = {"method": {"ridge": 1e-6, "preserve_weight": 0.0}, "accept": {"max_drop": 0.05}}
 
 
+def test_a_neighbour_that_is_gone_altogether_is_no_chance():
+    """Four flips of 32 captions may be chance, unless they are all captions of one name."""
+    spread = Confusion(Rate(0, 8), Rate(28, 32), 1.0, 0.0, ("cat", "dog", "key", "cup"))
+    assert spread.harm == pytest.approx(0.0497, abs=1e-4)
+    assert replace(spread, lost=("cat",), gone=("cat",)).harm == 0.125
+
+
 def test_names_that_an_author_preserves_replace_no_neighbour(bench):
     spec = replace(PISTOL, preserve=tuple(f"nothing like it {n}" for n in range(8)))
     alone, preserved = (_neighbours(bench.editor, edit, ()) for edit in (PISTOL, spec))

@@ -86,7 +86,7 @@ def attack(
         (out / "attacks.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
         if last:
             (out / "hardened.json").write_text(
-                edit.model_dump_json(indent=1, by_alias=True, exclude_none=True)
+                _as_attacked(edit, spec).model_dump_json(indent=1, by_alias=True, exclude_none=True)
             )
     rows = [
         {"round": part["round"], **{k: row[k] for k in ("attack", "edited", "unedited", "passes")}}
@@ -94,6 +94,17 @@ def attack(
         for row in part["attacks"]
     ]
     show(document, as_json, rows_table(f"{edit.name}: pictures that show the concept", rows))
+
+
+def _as_attacked(edit: Any, spec: Any) -> Any:
+    """The manifest with the settings that were attacked: open ones would be chosen anew."""
+    from edits.plan import choice_of
+
+    method = edit.spec.method
+    if method.parity:  # it has none
+        return edit
+    method = method.model_copy(update=choice_of(spec).model_dump())
+    return edit.model_copy(update={"spec": edit.spec.model_copy(update={"method": method})})
 
 
 def _round(

@@ -1,11 +1,15 @@
 """What got past an edit becomes an alias where it named the concept all along, else it is kept."""
 
+from dataclasses import replace
+
+from edits.evaluation.attacks.command import _as_attacked
 from edits.evaluation.attacks.drawing import DrawnAttack, DrawnFind
 from edits.evaluation.attacks.hardening import Hardening, hardening
 from edits.evaluation.attacks.result import Find
 from edits.evaluation.rates import Rate
-from edits.manifests import catalog_entry
+from edits.manifests import catalog_entry, parse_manifest
 from edits.method import EditSpec
+from edits.plan import edit_spec, is_open
 
 SPEC = EditSpec("e", "pistol", "toy", aliases=("gun",), preserve=("knife",))
 
@@ -52,3 +56,13 @@ def test_the_hardened_manifest_is_the_next_version_and_asks_for_what_the_spec_do
     assert made.spec.accept == edit.spec.accept
     spec = taken.spec(SPEC)
     assert (spec.aliases, spec.preserve) == (("gun", "p1stol"), ("knife", "moon ol dog"))
+
+
+def test_the_hardened_manifest_holds_the_settings_that_were_attacked():
+    """Left open they would be chosen anew, and something else published than withstood it."""
+    edit = catalog_entry("remove-pistol")
+    assert is_open(edit)
+    attacked = replace(edit_spec(edit), ridge=10.0, preserve_weight=0.3, tokens="last")
+    written = _as_attacked(edit, attacked)
+    assert not is_open(written)
+    assert edit_spec(parse_manifest(written.model_dump(by_alias=True))) == attacked
