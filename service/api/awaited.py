@@ -87,10 +87,10 @@ class Awaited:
 
     async def _next_event(self) -> Event | None:
         """What has happened already counts after the deadline too: a slow reader may be behind."""
-        try:
+        await asyncio.sleep(0)  # what the engine's threads have told stands in the queue after that
+        if not self._events.empty():
             return self._events.get_nowait()
-        except asyncio.QueueEmpty:
-            left = self._job.deadline - time.monotonic()
+        left = self._job.deadline - time.monotonic()
         try:
             return await asyncio.wait_for(self._events.get(), timeout=max(left, 0))
         except TimeoutError:

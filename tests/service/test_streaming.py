@@ -1,15 +1,19 @@
 """`stream: true`: server-sent events in OpenAI's shape, with steps, previews and one outcome."""
 
+import asyncio
 import base64
 import json
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from service.api.awaited import Awaited
+from service.generation.job import Event, Job, Stepped
 from service.generation.request import GenerationRequest
 from service.generation.running import preview_passes
 from service.settings import Settings
@@ -163,3 +167,41 @@ def test_previews_are_spread_evenly_and_none_is_of_the_last_step(
     steps: int, previews: int, after: tuple[int, ...]
 ) -> None:
     assert preview_passes(steps, previews) == after
+
+
+@pytest.mark.parametrize("seconds_left", [60.0, -1.0])
+def test_what_happened_while_the_event_loop_was_busy_is_told_before_the_end(
+    seconds_left: float,
+) -> None:
+    """Also when the deadline has passed since: the image is there, and its reader was slow."""
+    wanted = GenerationRequest("a cat", (1,), 2, 1.0, 32, 32)
+    told = (Stepped(0, 1, 2), Stepped(0, 2, 2))
+
+    class Engine:
+        def submit(self, request: GenerationRequest, listener: Any) -> Job:
+            deadline = time.monotonic() + seconds_left
+            self.job = Job(request, deadline=deadline, listener=listener)
+            return self.job
+
+        def abandon(self, _job: Job, _cause: str) -> None:
+            raise AssertionError("it was answered")
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def listen() -> list[Event]:
+        engine = Engine()
+        request = SimpleNamespace(state=SimpleNamespace(), receive=never)
+        awaited = Awaited(SimpleNamespace(engine=engine), request, wanted)  # type: ignore[arg-type]
+
+        def draw() -> None:
+            for event in told:
+                engine.job.tell(event)
+            engine.job.future.set_result(None)  # type: ignore[arg-type]
+
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()  # the event loop does nothing meanwhile
+        return [event async for event in awaited.events()]
+
+    assert tuple(asyncio.run(listen())) == told
