@@ -102,8 +102,9 @@ def main() -> None:
         for interval in INTERVALS
     ]
     found = {"threads": THREADS, "rows": ROWS, "rounds": ROUNDS, "seed": SEED, "by_interval": rows}
-    RESULT.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    text = json.dumps(found, indent=2)
+    RESULT.write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

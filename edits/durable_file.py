@@ -9,11 +9,12 @@ __all__ = ["write_durably"]
 
 
 def write_durably(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Put a file of these bytes into the place of `path`; after an error `path` is as it was.
+    """Put a file of these bytes into the place of `path`; an error leaves no part of one.
 
-    Both the bytes and the file's name have reached the disk on return. A `private` file is its
-    user's alone (mode 0600) before it holds a byte; another has the modes that the umask leaves.
-    Raises OSError.
+    Both the bytes and the file's name have reached the disk on return; where only the name could
+    not be brought there, the new file stands and the error is raised all the same. A `private` file
+    is its user's alone (mode 0600) before it holds a byte; another has the modes that the umask
+    leaves. Raises OSError.
     """
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)

@@ -46,8 +46,7 @@ class Gateway:
 
     def __init__(self, services: Sequence[Supervised], clients: int) -> None:
         self.seen: list[Seen] = []
-        self._services = services
-        self._ready = list(services)
+        self._ready = dict.fromkeys(services, True)  # each written by its own probe
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._probe, args=(each,)) for each in services]
         self._threads += [threading.Thread(target=self._draw, args=(n,)) for n in range(clients)]
@@ -66,15 +65,15 @@ class Gateway:
             failures = 0 if service.ready else failures + 1
             restarted, starts = service.starts > starts, service.starts
             if failures == 0:
-                self._ready = [each for each in self._services if each in (*self._ready, service)]
+                self._ready[service] = True
             elif restarted or failures >= READINESS["failureThreshold"]:
-                self._ready = [each for each in self._ready if each is not service]
+                self._ready[service] = False
 
     def _draw(self, number: int) -> None:
         turn = number
         while not self._stop.is_set():
             turn += 1
-            ready = self._ready
+            ready = [service for service, is_ready in self._ready.items() if is_ready]
             if not ready:
                 now = time.monotonic()
                 self.seen.append(Seen("", 0, now, now))

@@ -21,7 +21,7 @@ from service.generation.drawing import Drawing, Group
 from service.generation.embed import Embedder
 from service.generation.job import Job, Previewed, Stepped
 from service.generation.queue import WaitingRoom
-from service.generation.running import RunningJob
+from service.generation.running import OpenJobs, RunningJob
 from service.generation.schedulers import Schedulers
 from service.generation.turns import Turns
 from service.runs import Runs
@@ -64,8 +64,7 @@ class DenoisingLoop:
         self._max_batch = max_batch
         self._turns = Turns()
         self._drawn: list[RunningJob] = []  # the loop has still to do with these
-        self._open: set[RunningJob] = set()  # these have no answer yet
-        self._open_lock = threading.Lock()
+        self._open = OpenJobs()
         self._thread = threading.Thread(target=self._serve, name="denoising", daemon=True)
 
     def start(self) -> None:
@@ -91,18 +90,12 @@ class DenoisingLoop:
         self._thread.join(timeout=seconds)
         if not self._thread.is_alive():  # it gives the decoder nothing any more
             self._decoder.close(max(0.0, until - time.monotonic()))
-        self._stop_late()
+        self._open.cancel("drain")
         while self._thread.is_alive():  # a job whose prompt is being encoded is not open yet
             self._thread.join(timeout=_LOOK_SECONDS)
-            self._stop_late()
+            self._open.cancel("drain")
         self._decoder.close()
         self._refuse_waiting()  # what the decoder's last pictures were to start over
-
-    def _stop_late(self) -> None:
-        with self._open_lock:
-            late = tuple(self._open)
-        for running in late:
-            running.job.cancel("drain")
 
     def _serve(self) -> None:
         try:
@@ -152,9 +145,7 @@ class DenoisingLoop:
             job.settle(error)
             return
         self._drawn.append(running)
-        with self._open_lock:
-            self._open.add(running)
-            metrics.RUNNING.set(len(self._open))
+        self._open.add(running)
 
     def _started(self, job: Job) -> RunningJob:
         job.check()
@@ -291,9 +282,7 @@ class DenoisingLoop:
             return False
         if threading.current_thread() is self._thread:
             self._leave_loop(running)
-        with self._open_lock:
-            self._open.discard(running)
-            metrics.RUNNING.set(len(self._open))
+        self._open.discard(running)
         return True
 
     def _leave_loop(self, running: RunningJob) -> None:

@@ -6,13 +6,44 @@ from collections import deque
 from PIL.Image import Image
 from torch import Tensor
 
+from service import metrics
 from service.generation.drawing import Drawing
-from service.generation.job import Job
+from service.generation.job import CancelCause, Job
 from service.generation.request import Generated
 from service.generation.schedulers import Schedulers
 from service.runs import Run
 
-__all__ = ["RunningJob", "preview_passes"]
+__all__ = ["OpenJobs", "RunningJob", "preview_passes"]
+
+
+class OpenJobs:
+    """Those that have begun and have no answer yet, drawn or decoded. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._jobs: set[RunningJob] = set()
+        self._lock = threading.Lock()
+
+    def add(self, running: "RunningJob") -> None:
+        """It has begun."""
+        with self._lock:
+            self._jobs.add(running)
+            metrics.RUNNING.set(len(self._jobs))
+
+    def discard(self, running: "RunningJob") -> None:
+        """It has its answer, or starts over."""
+        with self._lock:
+            self._jobs.discard(running)
+            metrics.RUNNING.set(len(self._jobs))
+
+    def cancel(self, cause: CancelCause) -> None:
+        """Ask all of them to stop at their next step."""
+        with self._lock:
+            running = tuple(self._jobs)
+        for each in running:
+            each.job.cancel(cause)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
 
 
 class RunningJob:

@@ -2,11 +2,13 @@
 
 import gc
 import itertools
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,41 @@ def test_a_prompt_that_the_edited_encoder_fails_on_counts_against_its_revision(
         with pytest.raises(GenerationFailed):
             engine.submit(replace(request(), prompt="a prompt of its own")).future.result(60)
     assert runs.tally.failed == before + 1
+
+
+def test_a_drain_stops_what_has_its_prompt_encoded_when_its_time_is_over(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not drawn to its end, however long that is."""
+    engine = replica.runtime.engine
+    encode, begun, go_on = replica.runtime.prompts.encode, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Tensor:
+        begun.set()
+        assert go_on.wait(60)
+        return encode(*arguments)
+
+    monkeypatch.setattr(replica.runtime.prompts, "encode", slow)
+    job = engine.submit(replace(request(steps=LONG), prompt="a prompt of its own"))
+    assert begun.wait(60)
+    draining = threading.Thread(target=engine.drain, args=(0.05,))
+    draining.start()
+    draining.join(0.3)
+    assert draining.is_alive()
+    go_on.set()
+    with pytest.raises(NotReady):
+        job.future.result(60)
+    draining.join(60)
+    assert not draining.is_alive()
+
+
+def test_a_request_that_meets_a_closed_room_is_counted_as_rejected(replica: Replica) -> None:
+    engine = replica.runtime.engine
+    engine._room.close()
+    before = sample("quickfix_rejected_total", reason="not_ready")
+    with pytest.raises(NotReady):
+        engine.submit(request())
+    assert sample("quickfix_rejected_total", reason="not_ready") == before + 1
 
 
 def test_the_decoder_holds_nothing_once_it_is_idle(replica: Replica) -> None:
