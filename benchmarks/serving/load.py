@@ -109,13 +109,13 @@ def _sent(
         command = _command(Path(folder), _spec(url, requests, references, how))
         subprocess.run(command, check=True)  # noqa: S603 - our own command
         result = json.loads((Path(folder) / "result.json").read_text("utf-8"))
-    load = load_of(result, may_differ=None if references is None else references.may_differ)
+    load = load_of(result, may_differ=1 if references is None else references.may_differ)
     if load.generator_cpu > LARGEST_GENERATOR_SHARE:
         _log.warning("the generator used %.0f %% of a core", 100 * load.generator_cpu)
     return load
 
 
-def load_of(result: dict[str, Any], *, may_differ: int | None = 1) -> Load:
+def load_of(result: dict[str, Any], *, may_differ: int = 1) -> Load:
     """What the generator wrote. Raises Broken when an answer was an error or a wrong image."""
     answers = result["answers"]
     wrong = [answer for answer in answers if answer["wrong"] is not None]
@@ -127,7 +127,7 @@ def load_of(result: dict[str, Any], *, may_differ: int | None = 1) -> Load:
         )
     differences = [a["difference"] for a in answers if a["difference"] is not None]
     largest = max(differences, default=None)
-    if largest is not None and may_differ is not None and largest > may_differ:
+    if largest is not None and largest > may_differ:
         raise Broken(
             f"{sum(d > may_differ for d in differences)} of {len(differences)} images are "
             f"not those of diffusers' pipeline; a channel differs by up to {largest} of 255"

@@ -26,11 +26,11 @@ class References:
 
     file: Path
     index: dict[ImageRequest, int]
-    may_differ: int | None = 1  # by so much of 255 a channel; None: it is told and not judged
+    may_differ: int = 1  # by so much of 255 a channel
 
     @classmethod
     def write(
-        cls, images: Mapping[ImageRequest, Pixels], file: Path, *, may_differ: int | None = 1
+        cls, images: Mapping[ImageRequest, Pixels], file: Path, *, may_differ: int = 1
     ) -> Self:
         """Keep these images, uint8 of shape (rows, columns, 3)."""
         np.savez(file, images=np.stack(list(images.values())))

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -133,6 +134,14 @@ def test_an_error_and_another_image_break_the_run():
         load_of(result(answer(0, 0, 1), answer(0, 0, 1, status=503, wrong="busy")))
     with pytest.raises(Broken, match=r"1 of 2 images .* up to 2 of 255"):
         load_of(result(answer(0, 0, 1, difference=1), answer(0, 0, 1, difference=2)))
+
+
+def test_another_image_is_found_in_half_precision_too():
+    bound = replace(Plan.full(1), dtype="float16").may_differ
+    rounded, another = (result(answer(0, 0, 1, difference=n)) for n in (bound, bound + 1))
+    assert load_of(rounded, may_differ=bound).largest_difference == bound
+    with pytest.raises(Broken, match="are not those of diffusers"):
+        load_of(another, may_differ=bound)
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ class Arguments(BaseModel):
     dtype: str = "float32"
     threads: int = Field(2, description="CPU threads of torch, in each worker.")
     workers: int = Field(1, description="Processes, each with a copy of the model.")
-    channels_last: bool = True
+    channels_last: bool | None = Field(
+        None, description="Default: on a CPU, where it is the faster layout; on a GPU it is not."
+    )
     max_batch_size: int = 16
     max_latency_ms: int = Field(60_000, description="A request that would take longer is dropped.")
 
@@ -52,7 +54,10 @@ def _load(arguments: Arguments) -> Any:
     torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
     pipeline = load_pipeline(arguments.model, device=arguments.device, dtype=dtype)
-    if arguments.channels_last:
+    channels_last = arguments.channels_last
+    if channels_last is None:
+        channels_last = arguments.device == "cpu"
+    if channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
         pipeline.vae.to(memory_format=torch.channels_last)
     return pipeline
