@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,16 +63,19 @@ class Eager:
 
 
 class Spinning(OnnxBackend):
-    """The same with threads that spin between two operations: onnxruntime's own default."""
+    """The same with threads that wait for the UNet's next operation in another way."""
 
-    def __init__(self, pipeline: Any, graphs: Graphs, *, threads: int) -> None:
+    def __init__(self, pipeline: Any, graphs: Graphs, *, threads: int, microseconds: int) -> None:
         super().__init__(pipeline, graphs, threads=threads)
-        place = {"device": pipeline.unet.device, "threads": threads, "spinning": True}
-        self._unet = BoundSession(graphs.unet, **place)
-        self._decoder = BoundSession(graphs.vae_decoder, **place)
+        self._unet = BoundSession(
+            graphs.unet,
+            device=pipeline.unet.device,
+            threads=threads,
+            spin_microseconds=microseconds,
+        )
 
 
-def sides(pipeline: Any, cache: Path, *, threads: int, spinning: bool) -> dict[str, Any]:
+def sides(pipeline: Any, cache: Path, *, threads: int, spins: Sequence[int]) -> dict[str, Any]:
     """Name -> backend, the ONNX ones checked against torch."""
     graphs = cached_graphs(pipeline, cache)
     found: dict[str, Any] = {
@@ -80,8 +83,10 @@ def sides(pipeline: Any, cache: Path, *, threads: int, spinning: bool) -> dict[s
         "torch_channels_last": TorchBackend(pipeline),
         "onnx": OnnxBackend(pipeline, graphs, threads=threads),
     }
-    if spinning:
-        found["onnx_spinning"] = Spinning(pipeline, graphs, threads=threads)
+    for spin in spins:
+        found[f"onnx_spin_{spin}us"] = Spinning(
+            pipeline, graphs, threads=threads, microseconds=spin
+        )
     check_against_torch(found["onnx"], pipeline)
     return found
 
@@ -158,7 +163,9 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps of one repeat.")] = 20,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    spinning: Annotated[bool, typer.Option(help="Also with spinning threads.")] = False,
+    spins: Annotated[
+        str, typer.Option(help="Also with threads that spin so many microseconds: 0,1000.")
+    ] = "",
     beside_decoder: Annotated[
         bool, typer.Option(help="Another thread decodes on the same side meanwhile.")
     ] = False,
@@ -171,7 +178,8 @@ def main(
     torch.set_num_threads(threads)
     pipeline = load_pipeline(model)
     with tempfile.TemporaryDirectory(prefix="quickfix-") as temporary:
-        backends = sides(pipeline, cache or Path(temporary), threads=threads, spinning=spinning)
+        others = [int(spin) for spin in spins.split(",") if spin]
+        backends = sides(pipeline, cache or Path(temporary), threads=threads, spins=others)
     texts = encoded(pipeline)
     draw = torch.Generator().manual_seed(0)
     side = int(pipeline.unet.config.sample_size)

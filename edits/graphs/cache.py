@@ -21,7 +21,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["quickfix-onnx/v1"] = FORMAT
+    format: Literal["quickfix-onnx/v2"] = FORMAT
     digest: str
     files: dict[str, str]
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from edits.errors import GraphsUnexportable
+from edits.graphs.attention import attention_in_one
 from edits.method.fingerprint import module_digest
 
-FORMAT: Final = "quickfix-onnx/v1"
+FORMAT: Final = "quickfix-onnx/v2"
 OPSET = 18
 DTYPES = (torch.float32, torch.float16)
 
@@ -95,18 +96,19 @@ def write_graphs(pipeline: Any, folder: Path) -> None:
     timesteps = torch.tensor([1.0, 500.0], device=unet.device)
     width = unet.config.cross_attention_dim
     embeddings = torch.zeros(2, int(pipeline.tokenizer.model_max_length), int(width), **like)
-    _export(
-        _Denoiser(unet),
-        folder / UNET,
-        {"latents": latents, "timesteps": timesteps, "embeddings": embeddings},
-        output="noise",
-        free={
-            "latents": _ROWS | _HEIGHT | _WIDTH,
-            "timesteps": _ROWS,
-            "embeddings": _ROWS | {1: "positions"},
-            "noise": _ROWS | _HEIGHT | _WIDTH,
-        },
-    )
+    with attention_in_one(unet):
+        _export(
+            _Denoiser(unet),
+            folder / UNET,
+            {"latents": latents, "timesteps": timesteps, "embeddings": embeddings},
+            output="noise",
+            free={
+                "latents": _ROWS | _HEIGHT | _WIDTH,
+                "timesteps": _ROWS,
+                "embeddings": _ROWS | {1: "positions"},
+                "noise": _ROWS | _HEIGHT | _WIDTH,
+            },
+        )
     _export(
         VaeDecoder(pipeline.vae),
         folder / VAE_DECODER,

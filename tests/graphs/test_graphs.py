@@ -3,17 +3,23 @@
 import json
 import shutil
 
+import onnx as onnx_format
 import pytest
 import torch
 import typer
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnAddedKVProcessor2_0, AttnProcessor2_0
 from typer.testing import CliRunner
 
 from edits.errors import GraphsDamaged, GraphsUnexportable
 from edits.graph_commands import onnx
 from edits.graphs import cached_graphs, graphs_digest, read_graphs
+from edits.graphs.attention import attention_in_one
 from edits.graphs.cache import CARD
 from edits.graphs.export import UNET, VAE_DECODER
 from edits.loading import load_pipeline
+from service.generation.backends.load import check_against_torch
+from service.generation.backends.onnx import OnnxBackend
 from tests.tiny_pipeline import build_pipeline, write_pipeline
 
 
@@ -67,6 +73,45 @@ def test_a_configuration_that_changes_numbers_changes_the_digest(exported):
     pipeline = build_pipeline()
     pipeline.unet.register_to_config(_name_or_path="elsewhere")
     assert graphs_digest(pipeline) == exported.digest
+
+
+def attentions(graph):
+    """How often each of the operations that an attention becomes stands in the graph."""
+    kinds = [node.op_type for node in onnx_format.load(graph).graph.node]
+    return kinds.count("MultiHeadAttention"), kinds.count("Softmax")
+
+
+def test_a_plain_attention_is_one_operation_and_the_model_keeps_its_own(exported):
+    pipeline = build_pipeline()
+    before = dict(pipeline.unet.attn_processors)
+    with attention_in_one(pipeline.unet):
+        assert all(a is not b for a, b in zip(inside(pipeline), before.values(), strict=True))
+    assert all(a is b for a, b in zip(inside(pipeline), before.values(), strict=True))
+    assert attentions(exported.unet) == (len(before), 0)
+
+
+def test_an_attention_with_more_to_it_is_exported_as_it_is(tmp_path):
+    """One with a norm of its own, and one that reads a picture beside the prompt."""
+    pipeline = build_pipeline()
+    config = {**pipeline.unet.config, "_use_default_values": []}
+    config["down_block_types"] = ("CrossAttnDownBlock2D", "AttnDownBlock2D")
+    pipeline.unet = UNet2DConditionModel.from_config(config).eval()
+    normed = [m for m in pipeline.unet.modules() if getattr(m, "group_norm", None) is not None]
+    adapted = next(n for n in pipeline.unet.attn_processors if "attn2" in n)
+    module = pipeline.unet.get_submodule(adapted.removesuffix(".processor"))
+    module.set_processor(AttnAddedKVProcessor2_0())
+    with attention_in_one(pipeline.unet):
+        now = pipeline.unet.attn_processors
+        assert isinstance(now[adapted], AttnAddedKVProcessor2_0)
+    module.set_processor(AttnProcessor2_0())
+    count = len(pipeline.unet.attn_processors)
+    graphs = cached_graphs(pipeline, tmp_path)
+    assert normed and attentions(graphs.unet) == (count - len(normed), len(normed))
+    check_against_torch(OnnxBackend(pipeline, graphs, threads=1), pipeline)
+
+
+def inside(pipeline):
+    return pipeline.unet.attn_processors.values()
 
 
 def flipped(path):

@@ -11,6 +11,10 @@ from service.generation.backends.session import BoundSession
 
 __all__ = ["OnnxBackend"]
 
+# Without any each of the UNet's hundreds of operations wakes a thread; onnxruntime's own 1000 keep
+# cores from the decoder and from torch (docs/adr/0011).
+_SPIN_MICROSECONDS = 100
+
 
 class OnnxBackend:
     """Rows, h and w are free; an edited UNet cannot run, since a graph holds its weights.
@@ -26,7 +30,12 @@ class OnnxBackend:
         self._dtype: torch.dtype = unet.dtype
         self._noise_channels = int(unet.config.out_channels)
         self._pixels_of_latent = int(pipeline.vae_scale_factor)
-        self._unet = BoundSession(graphs.unet, device=unet.device, threads=threads)
+        self._unet = BoundSession(
+            graphs.unet,
+            device=unet.device,
+            threads=threads,
+            spin_microseconds=_SPIN_MICROSECONDS,
+        )
         self._decoder = BoundSession(graphs.vae_decoder, device=unet.device, threads=threads)
         self.provider = self._unet.provider
 

@@ -34,12 +34,19 @@ def provider_of(device: torch.device) -> str:
 class BoundSession:
     """A graph with one output. One thread at a time calls `run`.
 
+    spin_microseconds: how long a thread that waits for the next operation of a run keeps its core;
+    between two runs none does.
     Raises BackendUnavailable if onnxruntime would run it on another provider than `device`'s: by
     itself it falls back to the CPU without an error.
     """
 
     def __init__(
-        self, path: Path, *, device: torch.device, threads: int, spinning: bool = False
+        self,
+        path: Path,
+        *,
+        device: torch.device,
+        threads: int,
+        spin_microseconds: int = 0,
     ) -> None:
         self._device = device
         wanted = provider_of(device)
@@ -47,8 +54,12 @@ class BoundSession:
         options.log_severity_level = 3  # its warnings are of shape nodes that it keeps on the CPU
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that spin between two operations take the cores from the decoder's and torch's.
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        for key, value in (
+            ("intra_op.allow_spinning", int(spin_microseconds > 0)),
+            ("intra_op.spin_duration_us", spin_microseconds),
+            ("force_spinning_stop", 1),
+        ):
+            options.add_session_config_entry(f"session.{key}", str(value))
         try:
             self._session = ort.InferenceSession(
                 str(path), options, providers=[(wanted, _provider_options(device))]
