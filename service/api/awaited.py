@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from weakref import WeakMethod
 
 from fastapi import Request
 
@@ -32,7 +33,10 @@ class Awaited:
         self._job = self._engine.submit(wanted, self._tell)
         request.state.on_sent = self.close
         self._ended = False  # every event of the job is in the queue
-        self._job.future.add_done_callback(lambda _future: self._call(self._end))
+        # The future keeps its callbacks. A cycle through them would keep the images until Python
+        # looks for cycles, which among so many objects is after thousands of requests.
+        done = WeakMethod(self._done)
+        self._job.future.add_done_callback(lambda _future: _if_there(done))
         self._left = asyncio.ensure_future(_client_left(request))
         self._left.add_done_callback(lambda _task: self._events.put_nowait(None))
 
@@ -96,6 +100,9 @@ class Awaited:
         except TimeoutError:
             raise DeadlineExceeded("the request's deadline has passed") from None
 
+    def _done(self) -> None:
+        self._call(self._end)
+
     def _end(self) -> None:
         self._ended = True
         self._events.put_nowait(None)
@@ -107,6 +114,11 @@ class Awaited:
         """Called on the engine's threads, also when nobody waits any more; in order."""
         with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(do, *arguments)
+
+
+def _if_there(method: WeakMethod[Callable[[], None]]) -> None:
+    if (call := method()) is not None:
+        call()
 
 
 async def _client_left(request: Request) -> None:

@@ -57,8 +57,9 @@ class Edge:
             if not answered:
                 raise
         finally:
-            # What a route wants done once its answer has left, or the client has.
-            if (on_sent := scope["state"].get("on_sent")) is not None:
+            # What a route wants done once its answer has left, or the client has. Taken out: what
+            # it holds, the images among it, would be in a cycle with the request's own state.
+            if (on_sent := scope["state"].pop("on_sent", None)) is not None:
                 on_sent()
 
 

@@ -106,8 +106,8 @@ class Job:
 
     def tell(self, event: Event) -> None:
         """Let the client know."""
-        if self._listener is not None:
-            self._listener(event)
+        if (listener := self._listener) is not None:  # `release` may come between
+            listener(event)
 
     @property
     def listens(self) -> bool:
@@ -115,8 +115,12 @@ class Job:
         return self._listener is not None
 
     def release(self) -> None:
-        """Nobody will send what it drew, or it has been sent: its revision need not be kept."""
+        """Nobody will send what it drew, or it has been sent: its revision need not be kept.
+
+        Nobody hears of its events any more, and it holds nothing of who did.
+        """
         self._released = True
+        self._listener = None
         if self.future.done():
             self._end_run()
 
