@@ -5,6 +5,7 @@ import logging
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.allocator import limit_arenas
 from service.draining import drain_on_sigterm
 from service.own_thread import in_own_thread
 from service.settings import MAX_REQUEST_SECONDS, Settings
@@ -49,6 +50,7 @@ class QuickFix:
         end_with_worker()
 
     def __init__(self) -> None:
+        limit_arenas()
         # BentoML shows its own loggers from INFO and all others from WARNING.
         logging.getLogger("quickfix").setLevel(logging.INFO)
         from service.api.app import create_api  # noqa: PLC0415 - loads torch
