@@ -20,7 +20,7 @@ from edits.method.captions import HELD_OUT, naming
 NEIGHBOURS = 8
 # What the sweep looks at, in this order: of ridges that remove a concept, the largest has the
 # smallest delta, which leaves text that nobody looked at most alone (docs/evaluation.md).
-_RIDGES = (30.0, 10.0, 1.0, 0.1, 0.01)
+_RIDGES = (100.0, 30.0, 10.0, 1.0, 0.1, 0.01)
 _PRESERVE_WEIGHTS = (0.05, 0.1, 0.02, 0.3)
 _TOKENS = ("last+pad", "last")
 _PAD_WEIGHTS = (1.0, 0.3)
