@@ -6,14 +6,13 @@ waits for is stopped, and the run of what was sent ends.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from weakref import WeakMethod
 
 from fastapi import Request
 
 from service.errors import Cancelled, DeadlineExceeded
-from service.generation.job import CancelCause, Event, Previewed
+from service.generation.job import CancelCause, Ended, Event, Previewed
 from service.generation.request import Generated, GenerationRequest
 from service.runs import Run
 from service.runtime import Runtime
@@ -33,10 +32,6 @@ class Awaited:
         self._job = self._engine.submit(wanted, self._tell)
         request.state.on_sent = self.close
         self._ended = False  # every event of the job is in the queue
-        # The future keeps its callbacks. A cycle through them would keep the images until Python
-        # looks for cycles, which among so many objects is after thousands of requests.
-        done = WeakMethod(self._done)
-        self._job.future.add_done_callback(lambda _future: _if_there(done))
         self._left = asyncio.ensure_future(_client_left(request))
         self._left.add_done_callback(lambda _task: self._events.put_nowait(None))
 
@@ -65,7 +60,7 @@ class Awaited:
                     self._sending = event.run
                     yield event
                     self._sent()
-            elif event is not None:
+            elif event is not None and not isinstance(event, Ended):
                 yield event
             elif self._left.done() and not self._ended:
                 raise Cancelled("the client left")
@@ -100,25 +95,14 @@ class Awaited:
         except TimeoutError:
             raise DeadlineExceeded("the request's deadline has passed") from None
 
-    def _done(self) -> None:
-        self._call(self._end)
-
-    def _end(self) -> None:
-        self._ended = True
-        self._events.put_nowait(None)
-
     def _tell(self, event: Event) -> None:
-        self._call(self._events.put_nowait, event)
-
-    def _call(self, do: Callable[..., None], *arguments: Event) -> None:
         """Called on the engine's threads, also when nobody waits any more; in order."""
         with suppress(RuntimeError):  # the event loop has ended
-            self._loop.call_soon_threadsafe(do, *arguments)
+            self._loop.call_soon_threadsafe(self._hear, event)
 
-
-def _if_there(method: WeakMethod[Callable[[], None]]) -> None:
-    if (call := method()) is not None:
-        call()
+    def _hear(self, event: Event) -> None:
+        self._ended = self._ended or isinstance(event, Ended)
+        self._events.put_nowait(event)
 
 
 async def _client_left(request: Request) -> None:

@@ -14,7 +14,7 @@ from service.errors import Cancelled, DeadlineExceeded, GenerationFailed, NotRea
 from service.generation.request import Generated, GenerationRequest
 from service.runs import Outcome, Run
 
-__all__ = ["Began", "CancelCause", "Event", "Job", "Previewed", "Stepped"]
+__all__ = ["Began", "CancelCause", "Ended", "Event", "Job", "Previewed", "Stepped"]
 
 _log = logging.getLogger("quickfix.engine")
 
@@ -50,7 +50,12 @@ class Previewed:
     steps: int
 
 
-Event = Began | Stepped | Previewed
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job's future has its answer; nothing follows."""
+
+
+Event = Began | Stepped | Previewed | Ended
 
 
 class Job:
@@ -136,6 +141,8 @@ class Job:
                 metrics.CANCELLED.labels(self._cause).inc()
             self._released = True  # there is nothing to send
             self.future.set_exception(_failure(outcome))
+        # Told, not by a callback of the future: it keeps them, and its images in a cycle with them.
+        self.tell(Ended())
         if self._released:
             self._end_run()
 

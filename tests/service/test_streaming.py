@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from service.api.awaited import Awaited
 from service.generation.job import Event, Job, Stepped
-from service.generation.request import GenerationRequest
+from service.generation.request import Generated, GenerationRequest
 from service.generation.running import preview_passes
 from service.settings import Settings
 
@@ -197,7 +197,7 @@ def test_what_happened_while_the_event_loop_was_busy_is_told_before_the_end(
         def draw() -> None:
             for event in told:
                 engine.job.tell(event)
-            engine.job.future.set_result(None)  # type: ignore[arg-type]
+            engine.job.settle(Generated(wanted, (), 1, "sha256:0", 0.0))
 
         thread = threading.Thread(target=draw)
         thread.start()
