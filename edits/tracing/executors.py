@@ -103,26 +103,27 @@ class RayExecutor:
         """
         ray = self._ray
         started = not ray.is_initialized()
-        if started:
-            self._connect()
-        try:
-            worker = ray.remote(
-                num_cpus=1,
-                num_gpus=self._gpus,
-                max_restarts=_RESTARTS,
-                max_task_retries=_RESTARTS,
-            )(_Worker)
-            pool = ray.util.ActorPool([worker.remote(self._job) for _ in range(self._workers)])
-            # Ray prints a worker's death to stdout, where a command's own answer goes.
-            with contextlib.redirect_stdout(sys.stderr):
+        # Ray prints a worker's death to stdout, where a command's own answer goes; it tells of it
+        # late, at times only while it shuts down.
+        with contextlib.redirect_stdout(sys.stderr):
+            if started:
+                self._connect()
+            try:
+                worker = ray.remote(
+                    num_cpus=1,
+                    num_gpus=self._gpus,
+                    max_restarts=_RESTARTS,
+                    max_task_retries=_RESTARTS,
+                )(_Worker)
+                pool = ray.util.ActorPool([worker.remote(self._job) for _ in range(self._workers)])
                 yield from pool.map_unordered(
                     lambda actor, item: actor.draw.remote(*item, rows), list(batches)
                 )
-        except ray.exceptions.RayActorError as error:
-            raise TraceError(_why_it_died(error)) from error.with_traceback(None)
-        finally:
-            if started:
-                ray.shutdown()
+            except ray.exceptions.RayActorError as error:
+                raise TraceError(_why_it_died(error)) from error.with_traceback(None)
+            finally:
+                if started:
+                    ray.shutdown()
 
     def _connect(self) -> None:
         if self._address is None:  # "local": a cluster that happens to run here is not ours

@@ -67,6 +67,13 @@ def test_a_worker_that_dies_is_started_again_and_its_batch_drawn(
     traced_model, tmp_path, monkeypatch
 ):
     dying(monkeypatch, tmp_path, deaths=2)
+    shutdown = ray.shutdown
+
+    def late() -> None:
+        sys.stdout.write("(raylet) A worker died\n")  # as Ray's own threads do, at times only now
+        shutdown()
+
+    monkeypatch.setattr(ray, "shutdown", late)
     arguments = ("--model", traced_model, "--seeds", 1, "--attribute", "style", "--out")
     trace(*arguments, tmp_path / "ray", "--executor", "ray", "--workers", 1)
     assert (tmp_path / "lives").read_text() == "0"
