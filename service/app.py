@@ -1,17 +1,22 @@
 """The BentoML service: wiring only. `/livez`, `/readyz` and `/metrics` are BentoML's own."""
 
+import gc
 import logging
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.allocator import limit_arenas
+from service.allocator import settle_allocator
 from service.draining import drain_on_sigterm
 from service.own_thread import in_own_thread
+from service.request_timer import end_timers_with_requests
 from service.settings import MAX_REQUEST_SECONDS, Settings
 from service.worker_watch import end_with_worker
 
 __all__ = ["QuickFix"]
+
+settle_allocator()  # before there is a thread that an arena of its own was made for
+end_timers_with_requests()
 
 
 class _Edge:
@@ -50,7 +55,6 @@ class QuickFix:
         end_with_worker()
 
     def __init__(self) -> None:
-        limit_arenas()
         # BentoML shows its own loggers from INFO and all others from WARNING.
         logging.getLogger("quickfix").setLevel(logging.INFO)
         from service.api.app import create_api  # noqa: PLC0415 - loads torch
@@ -60,6 +64,10 @@ class QuickFix:
         self._runtime = in_own_thread(lambda: Runtime.start(Settings.from_env()))
         api.state.runtime = self._runtime
         drain_on_sigterm(self._runtime.drain)
+        # What a loaded model consists of stays: searches for cycles that look through it all are
+        # rare, take the interpreter for long, and let what requests leave pile up meanwhile.
+        gc.collect()
+        gc.freeze()
 
     # On the event loop, which is BentoML's way with coroutines: a plain function would wait for a
     # thread, and calls that hang on the store may hold them all.

@@ -19,15 +19,16 @@ from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.delivery import Deliverer
 from service.desired_state import DesiredState
 from service.gauges import forget_dead_processes
-from service.generation.backends import Backend, load_backend
+from service.generation.backends import Backend, embedding_shape, load_backend
 from service.generation.batch import Batches
-from service.generation.decode import Decoder
+from service.generation.decode import MAX_DECODED, Decoder
 from service.generation.embed import Embedder
 from service.generation.encoder import PromptEncoder
 from service.generation.engine import Engine
 from service.generation.loop import DenoisingLoop
 from service.generation.queue import WaitingRoom
 from service.generation.schedulers import Schedulers
+from service.generation.warm_up import warm_up
 from service.model import ServedModel
 from service.publishing import Publisher
 from service.reconcile import Reconciler
@@ -99,6 +100,18 @@ class Runtime:
         metrics.MODEL_PARAMETERS.set(model.parameters)
         pipeline = model.pipeline
         backend = load_backend(pipeline, settings)
+        if settings.warm_up_seconds:
+            native = model.sizes.native
+            warm_up(
+                backend,
+                latents=model.latent_shape(native, native),
+                embedding=embedding_shape(pipeline),
+                dtype=model.dtype,
+                device=model.device,
+                rows=2 * settings.max_batch,
+                images=min(MAX_DECODED, settings.max_batch),
+                seconds=settings.warm_up_seconds,
+            )
         prompts = PromptEncoder(pipeline.tokenizer, device=model.device, dtype=model.dtype)
         builder = SnapshotBuilder(
             pipeline.text_encoder,

@@ -71,6 +71,13 @@ class Settings(BaseModel):
     max_batch: int = Field(
         16, ge=1, le=256, description="Images that are drawn together; the others wait."
     )
+    warm_up_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Time for passes of every batch size before the first request.",
+    )
     embedding_cache_mib: int = Field(
         64, ge=0, le=65_536, description="Memory for embeddings of prompts seen before, in MiB."
     )

@@ -17,9 +17,9 @@ from service.generation.backends import Backend
 from service.generation.batch import in_halves
 from service.own_thread import in_own_thread
 
-__all__ = ["Decoder"]
+__all__ = ["MAX_DECODED", "Decoder"]
 
-_MAX_BATCH = 8  # a VAE takes far more memory for a picture than a UNet
+MAX_DECODED = 8  # together: a VAE takes far more memory for a picture than a UNet
 _LOOK_SECONDS = 1.0  # how often who waits looks whether the thread has ended by a bug
 
 
@@ -38,7 +38,7 @@ class Decoder:
     Pictures pass the pipeline's own safety checker and image processor.
     """
 
-    def __init__(self, backend: Backend, pipeline: Any, *, max_waiting: int = _MAX_BATCH) -> None:
+    def __init__(self, backend: Backend, pipeline: Any, *, max_waiting: int = MAX_DECODED) -> None:
         self._backend = backend
         self._pipeline = pipeline
         self._max_waiting = max_waiting
@@ -93,7 +93,7 @@ class Decoder:
     ) -> None:
         """The same for a picture that may be left out: it is, while a whole batch waits already."""
         with self._changed:
-            if len(self._orders) < _MAX_BATCH:
+            if len(self._orders) < MAX_DECODED:
                 self._orders.append(_Order(latents, then, wanted, preview=True))
                 self._changed.notify_all()
 
@@ -157,7 +157,7 @@ class Decoder:
             taken: list[_Order] = []
             while (
                 self._orders
-                and len(taken) < _MAX_BATCH
+                and len(taken) < MAX_DECODED
                 and (not taken or self._orders[0].latents.shape == taken[0].latents.shape)
             ):
                 taken.append(self._orders.popleft())

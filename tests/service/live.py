@@ -68,6 +68,7 @@ def serve(
         "QUICKFIX_THREADS": "1",
         "QUICKFIX_STATE_DIR": str(state_dir),
         "QUICKFIX_POLL_SECONDS": "0.2",
+        "QUICKFIX_WARM_UP_SECONDS": "0",
         **(environ or {}),
     }
     (folder / "bentoml").mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,6 @@
 
 from service.generation.backends.backend import Backend
 from service.generation.backends.load import load_backend
-from service.generation.backends.torch import TorchBackend
+from service.generation.backends.torch import TorchBackend, embedding_shape
 
-__all__ = ["Backend", "TorchBackend", "load_backend"]
+__all__ = ["Backend", "TorchBackend", "embedding_shape", "load_backend"]
