@@ -27,8 +27,9 @@ class RequestTimer:
             return
 
         async def begin(message: Message) -> None:
-            limit.reschedule(None)
-            await send(message)
+            if not limit.expired():  # what a stopped app still says is no answer
+                limit.reschedule(None)
+                await send(message)
 
         try:
             async with asyncio.timeout(self._seconds) as limit:
@@ -36,6 +37,7 @@ class RequestTimer:
         except TimeoutError:
             if not limit.expired():
                 raise
+        if limit.expired():
             text = f"no answer within {self._seconds:g} seconds"
             await JSONResponse({"error": text}, status_code=504)(scope, receive, send)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import importlib.util
 import weakref
 from types import SimpleNamespace
 
@@ -44,8 +45,22 @@ async def spans_that_stay(timer: type, requests: int = 300) -> int:
     return sum(span() is not None for span in spans)
 
 
+def bentomls_own() -> type:
+    """Of a copy of its module in which nothing was replaced."""
+    spec = importlib.util.find_spec("bentoml._internal.server.http.traffic")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.TimeoutMiddleware
+
+
 def test_300_answered_requests_leave_at_most_the_timers_that_asyncio_has_not_swept() -> None:
+    """It sweeps cancelled ones once there are more than a hundred."""
     assert asyncio.run(spans_that_stay(RequestTimer)) <= 110
+
+
+def test_bentomls_own_keeps_what_each_of_them_held() -> None:
+    """Once this fails, ours has no reason to be."""
+    assert asyncio.run(spans_that_stay(bentomls_own())) == 300
 
 
 def test_bentoml_builds_its_app_with_it() -> None:
@@ -72,6 +87,20 @@ def test_a_request_without_an_answer_in_time_is_stopped_with_504() -> None:
     answer = asyncio.run(get(hangs, timeout=0.05))
     assert (answer.status_code, stopped) == (504, [True])
     assert answer.json() == {"error": "no answer within 0.05 seconds"}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_a_stopped_app_still_says_is_not_sent_beside_the_504(goes_on) -> None:
+    async def answers_when_stopped(scope, receive, send):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await PlainTextResponse("late")(scope, receive, send)
+            if not goes_on:
+                raise
+
+    answer = asyncio.run(get(answers_when_stopped, timeout=0.05))
+    assert (answer.status_code, "late" in answer.text) == (504, False)
 
 
 def test_an_answer_that_has_begun_may_take_longer_than_the_timeout() -> None:

@@ -78,5 +78,8 @@ def test_a_size_that_does_not_fit_into_memory_is_told_and_the_smaller_ones_run(c
     ]
 
 
-def test_a_device_that_runs_nothing_does_not_keep_the_service_from_starting() -> None:
-    warm(Backend(most=0))
+def test_a_device_that_runs_nothing_does_not_keep_the_service_from_starting(caplog) -> None:
+    backend = Backend(most=0)
+    warm(backend)
+    assert (backend.passes, backend.decodings) == ([1, 1, 6, 5, 4, 3, 2], [1, 1, 3, 2])
+    assert sum(record.levelname == "WARNING" for record in caplog.records) == 11
