@@ -62,10 +62,11 @@ class Candidate:
 def candidates() -> list[Candidate]:
     """The grid."""
     plain = [
-        Candidate("plain", {"channels_last": channels_last}) for channels_last in (False, True)
+        Candidate("plain", arguments)
+        for arguments in ({}, {"channels_last": False}, {"channels_last": True})
     ]
     processes = Candidate("plain", {"workers": 2, "threads": 1})
-    # Channels last is the faster layout at every batch size: benchmarks/onnx_step.py.
+    # Layouts of the service by default: benchmarks/onnx_step.py.
     adaptive = [
         Candidate("adaptive", {"max_batch_size": size, "max_latency_ms": 60_000})
         for size in (4, 8, 16, 32)

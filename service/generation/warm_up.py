@@ -2,8 +2,8 @@
 
 What a batch size needs is made when it first comes: kernels on a CPU, memory everywhere. Made on
 the way, it slows down the requests that it comes with, and memory grows for as long as there are
-sizes that have not come yet. Largest first: what the smaller ones need then fits into what the
-larger ones have left (docs/benchmarks.md, `soak`).
+sizes that have not come yet. First what every size leaves behind, apart from its activations; then
+the largest of all, which lays the heap out for the others (docs/benchmarks.md, `soak`).
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from service.allocator import activations_apart
 from service.generation.backends import Backend
 from service.own_thread import in_own_thread
 
@@ -59,8 +60,9 @@ def warm_up(
             decoding.result()
 
     began = time.monotonic()
-    passes = _largest_first(predict, "a pass", rows, began + seconds / 2)
-    decodings = _largest_first(decode, "a decoding", images, began + seconds)
+    with activations_apart():
+        passes = _largest_first(predict, "a pass", rows, began + seconds / 2)
+        decodings = _largest_first(decode, "a decoding", images, began + seconds)
     if passes and decodings:
         _ran(both, "the largest pass beside the largest decoding")
     _log.info(

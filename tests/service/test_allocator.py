@@ -1,4 +1,4 @@
-"""The worker's threads share one arena of glibc, and large blocks come from it too."""
+"""The worker's threads share one arena of glibc; what comes from the system instead, and when."""
 
 import subprocess
 import sys
@@ -31,25 +31,30 @@ gate.wait()
 
 
 MAPPED = """
-import ctypes, sys
-if sys.argv[1] == "settled":
-    from service.allocator import settle_allocator
+import contextlib, ctypes, sys
+during = contextlib.nullcontext
+if sys.argv[1] != "as it is":
+    from service.allocator import activations_apart, settle_allocator
     assert settle_allocator()
+    with activations_apart():
+        pass
+    during = activations_apart if sys.argv[1] == "apart" else during
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
     _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 info = ctypes.CDLL(None).mallinfo2
 info.restype = Info
-before = info().hblks
-block = bytearray(16 * 2**20)
-print(info().hblks - before)
+with during():
+    before = info().hblks
+    block = bytearray(int(sys.argv[2]))
+    print(info().hblks - before)
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 
 
-def counted(program: str, how: str) -> int:
-    command = [sys.executable, "-c", program, how]
+def counted(program: str, how: str, *arguments: int) -> int:
+    command = [sys.executable, "-c", program, how, *map(str, arguments)]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(ran.stdout)
 
@@ -58,5 +63,17 @@ def test_eight_threads_share_one_arena_and_have_more_as_it_is() -> None:
     assert counted(COUNT, "settled") == 1 < counted(COUNT, "as it is")
 
 
-def test_a_block_of_16_mib_comes_from_the_heap_and_from_the_system_as_it_is() -> None:
-    assert (counted(MAPPED, "settled"), counted(MAPPED, "as it is")) == (0, 1)
+@pytest.mark.parametrize(
+    ("how", "kib", "from_the_system"),
+    [
+        ("settled", 3 * 1024, 0),
+        ("settled", 5 * 1024, 1),
+        ("as it is", 3 * 1024, 1),
+        ("apart", 3 * 1024, 1),
+        ("apart", 32, 0),
+    ],
+)
+def test_only_large_blocks_come_from_the_system_and_activations_while_they_are_kept_apart(
+    how: str, kib: int, from_the_system: int
+) -> None:
+    assert counted(MAPPED, how, kib * 1024) == from_the_system

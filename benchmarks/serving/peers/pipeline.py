@@ -10,6 +10,7 @@ from PIL.Image import Image
 from pydantic import BaseModel, Field
 
 from edits.loading import load_pipeline
+from service.generation.backends.torch import unet_layout
 
 __all__ = ["TIMEOUT_SECONDS", "Arguments", "Asked", "draw", "load", "png"]
 
@@ -25,7 +26,7 @@ class Arguments(BaseModel):
     threads: int = Field(2, description="CPU threads of torch, in each worker.")
     workers: int = Field(1, description="Processes, each with a copy of the model.")
     channels_last: bool | None = Field(
-        None, description="Default: on a CPU, where it is the faster layout; on a GPU it is not."
+        None, description="Default: the layouts of the service, the UNet's and the VAE's."
     )
     max_batch_size: int = 16
     max_latency_ms: int = Field(60_000, description="A request that would take longer is dropped.")
@@ -54,12 +55,13 @@ def _load(arguments: Arguments) -> Any:
     torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
     pipeline = load_pipeline(arguments.model, device=arguments.device, dtype=dtype)
-    channels_last = arguments.channels_last
-    if channels_last is None:
-        channels_last = arguments.device == "cpu"
-    if channels_last:
-        pipeline.unet.to(memory_format=torch.channels_last)
+    device = torch.device(arguments.device)
+    if arguments.channels_last or (arguments.channels_last is None and device.type == "cpu"):
         pipeline.vae.to(memory_format=torch.channels_last)
+    if arguments.channels_last or (
+        arguments.channels_last is None and unet_layout(device) == torch.channels_last
+    ):
+        pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edits.graphs import VaeDecoder
 from service.generation.backends.cuda_graphs import CudaGraphs
 
-__all__ = ["TorchBackend", "embedding_shape"]
+__all__ = ["TorchBackend", "embedding_shape", "unet_layout"]
 
 
 def embedding_shape(pipeline: Any) -> tuple[int, int]:
@@ -16,8 +16,21 @@ def embedding_shape(pipeline: Any) -> tuple[int, int]:
     return int(pipeline.tokenizer.model_max_length), int(pipeline.text_encoder.config.hidden_size)
 
 
+def unet_layout(device: torch.device) -> torch.memory_format:
+    """The layout in which one guided image's pass takes less time there, by the kind of processor.
+
+    Never by a trial: replicas of one kind must draw the same to the bit. Channels last takes 6 to
+    17 % off any pass with AVX2; with AVX-512 it takes 5 % off a pass of one row, puts 1 to 9 % on
+    one of two, and changes larger ones little (docs/adr/0011, benchmarks/onnx_step.py). On a GPU it
+    is slower from 8 rows on (benchmarks/gpu_step.py).
+    """
+    if device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 class TorchBackend:
-    """On a CPU convolutions are in channels-last layout: the same numbers, in less time.
+    """On a CPU convolutions are in the layout that is faster there, with the same numbers.
 
     `compiled` runs the pristine UNet through torch.compile, `cuda_graphs` replays its passes of few
     rows; an edited one always runs eagerly.
@@ -28,12 +41,12 @@ class TorchBackend:
 
     def __init__(self, pipeline: Any, *, compiled: bool = False, cuda_graphs: bool = False) -> None:
         self._device: torch.device = pipeline.unet.device
-        # Channels last: never slower on a CPU, from 1 row to 32 (benchmarks/onnx_step.py), and
-        # slower on a GPU from 16 rows on (benchmarks/gpu_step.py).
         on_cpu = self._device.type == "cpu"
-        self._layout = torch.channels_last if on_cpu else torch.contiguous_format
-        self._pristine: nn.Module = pipeline.unet.to(memory_format=self._layout)
-        self._decoder = VaeDecoder(pipeline.vae.to(memory_format=self._layout))
+        self._unet_layout = unet_layout(self._device)
+        # A decoding takes two thirds of the time so (benchmarks/onnx_step.py).
+        self._vae_layout = torch.channels_last if on_cpu else torch.contiguous_format
+        self._pristine: nn.Module = pipeline.unet.to(memory_format=self._unet_layout)
+        self._decoder = VaeDecoder(pipeline.vae.to(memory_format=self._vae_layout))
         self._unet: Any = (
             torch.compile(self._pristine, dynamic=True) if compiled else self._pristine
         )
@@ -63,7 +76,7 @@ class TorchBackend:
         unet: nn.Module | None = None,
     ) -> Tensor:
         """The UNet's output (rows, channels, h, w)."""
-        latents = latents.contiguous(memory_format=self._layout)
+        latents = latents.contiguous(memory_format=self._unet_layout)
         noise: Tensor | None = None
         if unet is None and self._graphs is not None:
             noise = self._graphs.predict(latents, timesteps, embeddings)
@@ -83,7 +96,7 @@ class TorchBackend:
             return self._finished(self._decoded(latents))
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        pixels: Tensor = self._decoder(latents.contiguous(memory_format=self._layout))
+        pixels: Tensor = self._decoder(latents.contiguous(memory_format=self._vae_layout))
         return pixels.contiguous()
 
     def _finished(self, result: Tensor) -> Tensor:
