@@ -21,6 +21,7 @@ from service.generation.backends import Backend, TorchBackend, load_backend
 from service.generation.backends.load import check_against_torch
 from service.generation.backends.onnx import OnnxBackend
 from service.generation.backends.session import BoundSession
+from service.generation.backends.torch import unet_layout
 from service.generation.encoder import PromptEncoder
 from service.model import ServedModel
 from service.settings import Settings
@@ -388,3 +389,19 @@ def test_both_backends_draw_the_same_image(
     assert len(runs) == STEPS  # tests.tiny_pipeline
     assert np.abs(pixels[0] - pixels[1]).max() <= 1
     assert pixels[0].std() > 1
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "layout"),
+    [
+        ("cpu", "AVX2", torch.channels_last),
+        ("cpu", "DEFAULT", torch.channels_last),
+        ("cpu", "AVX512", torch.contiguous_format),
+        ("cuda", "AVX2", torch.contiguous_format),
+    ],
+)
+def test_the_unets_layout_follows_from_the_kind_of_processor(
+    monkeypatch: pytest.MonkeyPatch, device: str, capability: str, layout: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert unet_layout(torch.device(device)) == layout

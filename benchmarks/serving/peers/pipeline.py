@@ -56,12 +56,13 @@ def _load(arguments: Arguments) -> Any:
     dtype = getattr(torch, arguments.dtype)
     pipeline = load_pipeline(arguments.model, device=arguments.device, dtype=dtype)
     device = torch.device(arguments.device)
-    if arguments.channels_last or (arguments.channels_last is None and device.type == "cpu"):
-        pipeline.vae.to(memory_format=torch.channels_last)
-    if arguments.channels_last or (
-        arguments.channels_last is None and unet_layout(device) == torch.channels_last
-    ):
-        pipeline.unet.to(memory_format=torch.channels_last)
+    by_default = {
+        "unet": unet_layout(device) == torch.channels_last,
+        "vae": device.type == "cpu",
+    }
+    for name, default in by_default.items():
+        if default if arguments.channels_last is None else arguments.channels_last:
+            getattr(pipeline, name).to(memory_format=torch.channels_last)
     return pipeline
 
 
