@@ -18,8 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 INSTALLERS = {"pip", "setuptools", "wheel"}
 HEADER = """\
 # Made by tools/lock.py on CPython 3.11, Linux; {what}.
-# torch's build (CPU or CUDA) is the choice of the index that it is installed from.
+# torch's build (CPU or CUDA) is the choice of the index that it is installed from, and so are the
+# libraries that only that build needs.
 """
+
+
+def brought_by_build(name: str, need: Requirement) -> bool:
+    """Whether a need of package `name` is of one of torch's builds: CUDA's libraries and Triton.
+
+    PyPI's build for Linux asks for them, that for CPUs does not, and the lock is of both.
+    """
+    return name == "torch" and "platform_system" in str(need.marker or "")
 
 
 def closure(roots: list[str]) -> dict[str, str]:
@@ -45,7 +54,10 @@ def closure(roots: list[str]) -> dict[str, str]:
             seen.add((name, extra))
             wanted = (Requirement(text) for text in found.requires or ())
             todo += [
-                need for need in wanted if not need.marker or need.marker.evaluate({"extra": extra})
+                need
+                for need in wanted
+                if not brought_by_build(name, need)
+                and (not need.marker or need.marker.evaluate({"extra": extra}))
             ]
     return {name: version for name, version in pins.items() if name not in INSTALLERS}
 

@@ -1,6 +1,7 @@
 """Lock files are what is installed, name no index, and hold everything that is imported."""
 
 import ast
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -44,6 +45,23 @@ def test_lock_files_are_what_is_installed() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "need", "is_of_a_build"),
+    [
+        ("torch", 'nvidia-cudnn-cu13==9.20.0.48; platform_system == "Linux"', True),
+        ("torch", 'triton==3.7.1; platform_system == "Linux" and python_version < "3.15"', True),
+        ("torch", "sympy>=1.13.3", False),
+        ("torch", 'optree>=0.13.0; extra == "optree"', False),
+        ("bentoml", 'nvidia-ml-py; platform_system == "Linux"', False),
+    ],
+)
+def test_the_lock_is_the_same_for_torchs_cpu_and_cuda_builds(
+    package: str, need: str, is_of_a_build: bool
+) -> None:
+    of_a_build = runpy.run_path(str(ROOT / "tools/lock.py"))["brought_by_build"]
+    assert of_a_build(package, Requirement(need)) is is_of_a_build
 
 
 def test_what_serves_is_part_of_the_whole_and_has_no_tools() -> None:
