@@ -2,6 +2,7 @@
 
     python -m benchmarks.alone_in_turns now,. before,../other-checkout
     python -m benchmarks.alone_in_turns now,. cold,.,QUICKFIX_WARM_UP_SECONDS=0 --pairs 40
+    python -m benchmarks.alone_in_turns now,. glibc,.,LD_PRELOAD=
 
 All are up at once and draw the same requests in turns, so that a machine whose speed changes is
 the same for all of them: two runs of `benchmarks.serving --only alone` are not. Prints medians, and
@@ -21,6 +22,7 @@ from typing import Annotated
 import httpx
 import typer
 
+from benchmarks.allocator import Allocator, use
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.references import InProcess
 from benchmarks.serving.servers import quickfix
@@ -39,8 +41,10 @@ def main(
     pairs: Annotated[int, typer.Option(min=4, help="Requests that every side draws.")] = 30,
     steps: Annotated[int, typer.Option(min=1)] = 20,
     seed: int = 7,
+    allocator: Allocator = Allocator.jemalloc,
 ) -> None:
     """Draw in turns, and print."""
+    use(allocator)
     plan = Plan.full(seed)
     requests = mixed(pairs, seed=seed, steps=(steps,), guidance=(3.0,))
     with ExitStack() as stack:

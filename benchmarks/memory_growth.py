@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.allocator import Allocator, use
 from benchmarks.serving.load import closed_loop
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.servers import Server, quickfix
@@ -39,8 +40,10 @@ def main(
     images: Annotated[int, typer.Option(min=1000)] = 6000,
     clients: Annotated[int, typer.Option(min=1, help="Each asks again at once.")] = 6,
     seed: int = 7,
+    allocator: Allocator = Allocator.jemalloc,
 ) -> None:
     """Draw, and print memory once a third of the time is over and at the end."""
+    use(allocator)
     plan = Plan.full(seed)
     samples: list[tuple[float, float]] = []
     stop = threading.Event()

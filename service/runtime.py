@@ -14,6 +14,7 @@ from edits.publication import Gatekeeper
 from edits.store import RevisionStore
 from service import metrics
 from service.activation import Activator
+from service.allocator import allocator
 from service.api.api_keys import FileApiKeys
 from service.api.auth import FileTokens, GeneratedToken, Tokens
 from service.delivery import Deliverer
@@ -188,11 +189,12 @@ class Runtime:
         engine.start()
         reconciler.start()
         _log.info(
-            "started model=%s layout=%s backend=%s provider=%s",
+            "started model=%s layout=%s backend=%s provider=%s allocator=%s",
             model.name,
             model.layout,
             backend.name,
             backend.provider,
+            allocator(),
         )
         return cls(
             settings=settings,

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.debian import NotToBeHad, unpacked
+from tools.debian import NotToBeHad, unpacked
 
 SCRAPE_SECONDS = 2  # also how long a scrape may take
 PATIENCE = 120.0

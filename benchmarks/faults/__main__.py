@@ -30,9 +30,9 @@ from benchmarks.faults.faults import FAULTS, MAX_BATCH, MAX_QUEUE, Fault, Fleet
 from benchmarks.faults.report import Row, breaches, table
 from benchmarks.faults.supervised import Supervised
 from benchmarks.faults.traffic import Gateway, Operator, p95
-from tests.debian import NotToBeHad, unpacked
 from tests.postgres import postgres
 from tests.severed import severable
+from tools.debian import NotToBeHad, unpacked
 
 SETTINGS = {
     "QUICKFIX_THREADS": "1",

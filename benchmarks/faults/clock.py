@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.debian import unpacked
+from tools.debian import unpacked
 
 __all__ = ["settable_clock"]
 

@@ -4,6 +4,7 @@
     python -m benchmarks.serving --soak                # and the soak
     python -m benchmarks.serving --only alone --only cancel
     python -m benchmarks.serving --quick               # does everything work? figures mean nothing
+    python -m benchmarks.serving --allocator system    # every side with this machine's malloc
 
 Writes `serving_NAME.json` for every measurement. A ratio that is missed is shown as missed, and the
 exit code is 0; it is 1 when a server fails, refuses what it should serve, or draws another image
@@ -22,6 +23,7 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
+from benchmarks.allocator import Allocator, use
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.load import Broken
 from benchmarks.serving.plan import Plan
@@ -66,6 +68,9 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     seed: int = 7,
+    allocator: Annotated[
+        Allocator, typer.Option(help="Of every side; jemalloc, as in the image, is fetched.")
+    ] = Allocator.jemalloc,
     out: Annotated[
         Path | None, typer.Option(help=f"Default: {RESULTS}, with --quick {SMOKE_RESULTS}.")
     ] = None,
@@ -79,6 +84,7 @@ def main(
     # A run that is told to end must end its servers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = _names(only, soak=soak)
+    use(allocator)
     plan = (
         Plan.smoke(seed, soak_seconds=soak_seconds)
         if quick

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.statistics import Spread
+from service.allocator import allocator
 
 __all__ = ["Bound", "Row", "frame", "table", "write"]
 
@@ -107,6 +108,7 @@ def frame(plan: Plan) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
         "dtype": plan.dtype,
+        "allocator": allocator(),
         "seed": plan.seed,
         "repeats": plan.repeats,
         "quick": plan.quick,
@@ -124,6 +126,8 @@ def write(folder: Path, name: str, plan: Plan, rows: Sequence[Row]) -> Path:
         value = getattr(plan, field_name)
         if not plan.quick and value != getattr(usual, field_name):
             command += f" --{option} {Path(value).name if option == 'model' else value}"
+    if allocator() != "jemalloc":
+        command += " --allocator system"
     if name == "soak":
         command += f" --soak-seconds {plan.soak_seconds:g}"
     document = {

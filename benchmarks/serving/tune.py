@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.allocator import Allocator, use
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.load import Broken, closed_loop, open_loop
 from benchmarks.serving.plan import Plan
@@ -79,10 +80,12 @@ def main(
     quick: Annotated[bool, typer.Option(help="Small sizes, one round.")] = False,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     seed: int = 171,
+    allocator: Allocator = Allocator.jemalloc,
     out: Path = Path("out/serving"),
 ) -> None:
     """Measure, print, write."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    use(allocator)
     plan = Plan.smoke(seed) if quick else Plan.full(seed)
     found = candidates()
     with tempfile.TemporaryDirectory() as scratch, Bench(plan, Path(scratch)) as bench:

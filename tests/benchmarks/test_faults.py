@@ -15,8 +15,8 @@ from benchmarks.faults.clock import settable_clock
 from benchmarks.faults.report import breaches, table
 from benchmarks.faults.traffic import Acknowledged, Seen, p95
 from edits.store import AuditEvent, RevisionStore
-from tests.debian import NotToBeHad
 from tests.store.contents import content
+from tools.debian import NotToBeHad
 
 
 @pytest.fixture

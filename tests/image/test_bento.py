@@ -127,6 +127,12 @@ def test_its_image_pins_python_and_every_package_and_runs_as_nobody_special(bent
     assert all(re.fullmatch(r"[a-z0-9.-]+==\S+", line) for line in installed)
 
 
+def test_its_processes_run_on_jemalloc_which_it_installs(bento: Bento) -> None:
+    dockerfile = (bento.folder / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"apt-get install .*\blibjemalloc2\b", dockerfile)
+    assert "ARG LD_PRELOAD=libjemalloc.so.2\nENV LD_PRELOAD=$LD_PRELOAD\n" in dockerfile
+
+
 def test_the_migration_job_names_the_folder_where_the_image_has_the_sources(bento: Bento) -> None:
     dockerfile = (bento.folder / "env" / "docker" / "Dockerfile").read_text(encoding="utf-8")
     (path,) = re.findall(r"^ARG BENTO_PATH=(\S+)$", dockerfile, re.MULTILINE)

@@ -1,9 +1,16 @@
-"""The worker's threads share one arena of glibc; what comes from the system instead, and when."""
+"""jemalloc where it is preloaded; else the worker's threads share one arena of glibc.
 
+And what comes from the system instead, and when.
+"""
+
+import os
 import subprocess
 import sys
 
 import pytest
+
+from service.allocator import allocator
+from tools.debian import NotToBeHad, unpacked
 
 COUNT = """
 import ctypes, re, sys, tempfile, threading
@@ -50,13 +57,54 @@ with during():
     print(info().hblks - before)
 """
 
+# 256 MiB in blocks of 1 MiB are freed by a thread that ends; how much is resident 15 s later.
+GIVEN_BACK = """
+import sys, threading, time
+from service.allocator import allocator, settle_allocator
+assert allocator() == sys.argv[1]
+assert settle_allocator()
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+before = resident()
+def hold():
+    blocks, small = [], []
+    for _ in range(256):
+        blocks.append(b"x" * 2**20)
+        small.append(b"x" * 2000)
+    kept.extend(small)
+kept = []
+thread = threading.Thread(target=hold)
+thread.start()
+thread.join()
+for _ in range(150):
+    time.sleep(0.1)
+print(resident() - before)
+"""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 
 
-def counted(program: str, how: str, *arguments: int) -> int:
+def counted(program: str, how: str, *arguments: int, preload: str = "") -> int:
     command = [sys.executable, "-c", program, how, *map(str, arguments)]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "LD_PRELOAD": preload}
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return int(ran.stdout)
+
+
+def test_this_process_knows_whose_malloc_it_has() -> None:
+    assert allocator() == (
+        "jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "glibc"
+    )
+
+
+def test_preloaded_jemalloc_is_seen_and_gives_back_what_lay_among_small_blocks() -> None:
+    try:
+        (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
+    except NotToBeHad as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    assert counted(GIVEN_BACK, "glibc") > 200
+    assert counted(GIVEN_BACK, "jemalloc", preload=str(library)) < 32
 
 
 def test_eight_threads_share_one_arena_and_have_more_as_it_is() -> None:

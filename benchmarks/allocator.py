@@ -1,0 +1,29 @@
+"""The allocator of a whole measurement: all sides of a ratio share it."""
+
+import os
+import sys
+from enum import StrEnum
+
+from service.allocator import allocator
+from tools.debian import unpacked
+
+__all__ = ["Allocator", "use"]
+
+
+class Allocator(StrEnum):
+    """What a command and all that it starts run on."""
+
+    jemalloc = "jemalloc"  # as in the image
+    system = "system"  # this machine's, as the command was started
+
+
+def use(wanted: Allocator) -> None:
+    """Start this command again with Debian's jemalloc preloaded where it is wanted and not there.
+
+    It is fetched, and nothing is installed. Raises NotToBeHad.
+    """
+    if wanted is Allocator.system or allocator() == "jemalloc":
+        return
+    (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
+    os.environ["LD_PRELOAD"] = os.fspath(library)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command
