@@ -5,7 +5,7 @@ import sys
 from enum import StrEnum
 
 from service.allocator import allocator
-from tools.debian import unpacked
+from tools.debian import NotToBeHad, unpacked
 
 __all__ = ["Allocator", "use"]
 
@@ -20,10 +20,13 @@ class Allocator(StrEnum):
 def use(wanted: Allocator) -> None:
     """Start this command again with Debian's jemalloc preloaded where it is wanted and not there.
 
-    It is fetched, and nothing is installed. Raises NotToBeHad.
+    It is fetched, and nothing is installed. Where it cannot be, the command ends with the reason.
     """
     if wanted is Allocator.system or allocator() == "jemalloc":
         return
-    (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
+    try:
+        (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
+    except NotToBeHad as error:
+        raise SystemExit(f"{error}; `--allocator system` measures without it") from error
     os.environ["LD_PRELOAD"] = os.fspath(library)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command
