@@ -22,6 +22,7 @@ from benchmarks.serving.report import Bound, Row, table, write
 from benchmarks.serving.rows.onnx import rows_of
 from benchmarks.serving.statistics import Spread, growth, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed, under_policies
+from service.allocator import allocator
 
 from .picture_server import PICTURE, picture_server
 
@@ -255,13 +256,16 @@ def test_a_smoke_run_gives_no_verdict():
     assert "reached" not in table([row], quick=True)
 
 
-def test_a_result_tells_machine_versions_and_every_repeat(tmp_path):
+@pytest.mark.parametrize(("runs", "option"), [("jemalloc", ""), ("glibc", " --allocator system")])
+def test_a_result_tells_machine_versions_and_every_repeat(tmp_path, monkeypatch, runs, option):
+    monkeypatch.setattr("benchmarks.serving.report.allocator", lambda: runs)
     spread = Spread((2.0, 2.5))
     row = Row("a", "x", "y", Bound("at least", 2.0), 2.25, spread, details={"peer": "plain"})
     path = write(tmp_path, "throughput", Plan.full(11), [row])
     found = json.loads(path.read_text())
     assert path.name == "serving_throughput.json"
-    assert found["command"] == "python -m benchmarks.serving --only throughput --seed 11"
+    assert found["command"] == "python -m benchmarks.serving --only throughput --seed 11" + option
+    assert found["allocator"] == runs
     assert found["versions"]["bentoml"] == version("bentoml")
     assert (found["seed"], found["threads"], found["quick"]) == (11, 2, False)
     assert found["device"]
@@ -283,6 +287,7 @@ def test_each_batch_size_of_the_onnx_backend_is_a_row_of_its_own():
 @pytest.mark.timeout(600)
 def test_smoke_run_compares_a_real_service_with_diffusers(tmp_path):
     command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--only", "alone"]
+    command += ["--allocator", "system"]  # jemalloc must be fetched: test_allocator.py
     done = subprocess.run(
         [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -291,6 +296,7 @@ def test_smoke_run_compares_a_real_service_with_diffusers(tmp_path):
     found = json.loads((tmp_path / "serving_alone.json").read_text())
     (row,) = found["rows"]
     assert (found["threads"], found["seed"], found["quick"]) == (2, 7, True)
+    assert found["allocator"] == allocator()
     assert row["seconds"]["quickfix"]["n"] == row["seconds"]["in process"]["n"] == 2
     assert row["ratio"] == pytest.approx(
         row["seconds"]["quickfix"]["median"] / row["seconds"]["in process"]["median"]
