@@ -14,17 +14,13 @@ import psutil
 from benchmarks.serving.plan import Plan
 from edits.serving import local_service, running
 
-__all__ = ["HURRIED", "PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
+__all__ = ["PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
 
 QUICKFIX = "quickfix"
 PEERS = {
     "plain": "benchmarks.serving.peers.plain:Plain",
     "adaptive": "benchmarks.serving.peers.adaptive:Adaptive",
 }
-# The longer a request may take the longer BentoML waits for a batch, and what would take longer is
-# dropped: at saturation the bound that is best for latency would drop some.
-HURRIED = "adaptive in a hurry"
-_HURRY_MS = 10_000
 
 # A queue that is full and a deadline that passes are errors; at saturation there shall be none.
 _PATIENT = {
@@ -115,11 +111,9 @@ def peer(
 
 def start(name: str, folder: Path, plan: Plan) -> AbstractContextManager[Server]:
     """The service or a peer, in a new folder of its own inside `folder`."""
-    place = folder / f"{name.replace(' ', '-')}-{time.monotonic_ns()}"
+    place = folder / f"{name}-{time.monotonic_ns()}"
     if name == QUICKFIX:
         return quickfix(place, plan)
-    if name == HURRIED:
-        return peer("adaptive", place, plan, arguments={"max_latency_ms": _HURRY_MS})
     return peer(name, place, plan)
 
 

@@ -8,24 +8,23 @@ reaches at saturation; the service at `load` of its own saturation is told besid
 from benchmarks.serving.bench import Bench, in_turn
 from benchmarks.serving.load import Load, open_loop
 from benchmarks.serving.report import Bound, Row
-from benchmarks.serving.servers import HURRIED, QUICKFIX, Server
+from benchmarks.serving.servers import QUICKFIX, Server
 from benchmarks.serving.statistics import Spread, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed
 
 __all__ = ["measure"]
 
-SATURATED = "adaptive"
-PEER = HURRIED
+PEER = "adaptive"
 OWN = f"{QUICKFIX} at its own rate"
 
 
 def measure(bench: Bench) -> list[Row]:
     """In every repeat all sides get the same requests; the moments are scaled by the rate."""
     plan = bench.plan
-    saturation = bench.saturation(SATURATED, QUICKFIX)
+    saturation = bench.saturation(PEER, QUICKFIX)
     rates = {
-        PEER: plan.load * saturation.throughput(SATURATED).median,
-        QUICKFIX: plan.load * saturation.throughput(SATURATED).median,
+        PEER: plan.load * saturation.throughput(PEER).median,
+        QUICKFIX: plan.load * saturation.throughput(PEER).median,
         OWN: plan.load * saturation.throughput(QUICKFIX).median,
     }
     loads: dict[str, list[Load]] = {name: [] for name in rates}
