@@ -5,7 +5,7 @@ import sys
 from enum import StrEnum
 
 from service.allocator import allocator
-from tools.debian import NotToBeHad, unpacked
+from tools.debian import NotToBeHad, shared_library
 
 __all__ = ["Allocator", "use"]
 
@@ -25,7 +25,7 @@ def use(wanted: Allocator) -> None:
     if wanted is Allocator.system or allocator() == "jemalloc":
         return
     try:
-        (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
+        library = shared_library("libjemalloc2", "libjemalloc.so.2")
     except NotToBeHad as error:
         raise SystemExit(f"{error}; `--allocator system` measures without it") from error
     os.environ["LD_PRELOAD"] = os.fspath(library)

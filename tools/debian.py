@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["NotToBeHad", "unpacked"]
+__all__ = ["NotToBeHad", "shared_library", "unpacked"]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quickfix" / "debian"
 
@@ -33,6 +33,12 @@ def unpacked(package: str) -> Path:
         with suppress(OSError):  # another test process was first
             Path(scratch, "root").rename(folder)
     return folder
+
+
+def shared_library(package: str, name: str) -> Path:
+    """A library of a package, fetched like it. Raises NotToBeHad."""
+    (path,) = unpacked(package).rglob(name)
+    return path
 
 
 def _fetch(package: str, scratch: Path) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tools.debian import unpacked
+from tools.debian import shared_library
 
 __all__ = ["settable_clock"]
 
@@ -18,7 +18,7 @@ def settable_clock(folder: Path) -> tuple[Path, dict[str, str]]:
 
     Raises NotToBeHad.
     """
-    (library,) = unpacked("libfaketime").rglob("libfaketimeMT.so.1")
+    library = shared_library("libfaketime", "libfaketimeMT.so.1")
     site = folder / "site"
     site.mkdir(parents=True)
     (site / "sitecustomize.py").write_text(_SLEEP, encoding="utf-8")

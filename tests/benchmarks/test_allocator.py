@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tools.debian import NotToBeHad, unpacked
+from tests.debian import packages
+from tools.debian import shared_library
 
 PROGRAM = """
 import sys
@@ -32,12 +33,8 @@ def test_with_the_systems_allocator_it_goes_on_as_it_was_started() -> None:
 
 
 def test_it_starts_again_with_jemalloc_once_and_keeps_its_arguments() -> None:
-    try:
-        (library,) = unpacked("libjemalloc2").rglob("libjemalloc.so.2")
-    except NotToBeHad as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    with packages():
+        library = shared_library("libjemalloc2", "libjemalloc.so.2")
     again = ["jemalloc jemalloc --pairs 3", "measures on jemalloc"]
     assert said("jemalloc", "--pairs", "3") == ["glibc jemalloc --pairs 3", *again]
     assert said("jemalloc", "--pairs", "3", preload=str(library)) == again
