@@ -10,7 +10,7 @@ from typing import Self
 from benchmarks.serving.load import Load, closed_loop
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.references import InProcess, References
-from benchmarks.serving.servers import QUICKFIX, Server, start
+from benchmarks.serving.servers import ADAPTIVE_STREAM, QUICKFIX, Server, start
 from benchmarks.serving.statistics import Spread
 from benchmarks.serving.workload import ImageRequest, mixed
 
@@ -73,7 +73,9 @@ class Bench:
         """The service or a peer, ready and warm. Raises Broken, ServiceDidNotStart."""
         if name not in self._servers:
             server = self._stack.enter_context(self.fresh(name))
-            self.warm(server)
+            # Half the clients: more would take longer than that peer may let a request take.
+            clients = self.plan.clients // 2 if name == ADAPTIVE_STREAM else self.plan.clients
+            self.warm(server, clients=clients)
             self._servers[name] = server
         return self._servers[name]
 
@@ -82,11 +84,12 @@ class Bench:
         _log.info("starting %s", name)
         return start(name, self.folder, self.plan)
 
-    def warm(self, server: Server) -> None:
+    def warm(self, server: Server, *, clients: int | None = None) -> None:
         """Half a saturation repeat: BentoML's batching measures itself on its first requests."""
         requests = self.mixed[: max(1, self.plan.requests // 2)]
         references = self.references(requests)
-        closed_loop(server.url, requests, clients=self.plan.clients, references=references)
+        clients = clients or self.plan.clients
+        closed_loop(server.url, requests, clients=clients, references=references)
 
     def saturation(self, *names: str) -> Saturation:
         """Throughput of these servers in one run; measured once. Raises Broken."""

@@ -14,13 +14,17 @@ import psutil
 from benchmarks.serving.plan import Plan
 from edits.serving import local_service, running
 
-__all__ = ["PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
+__all__ = ["ADAPTIVE_STREAM", "PEERS", "QUICKFIX", "Server", "peer", "quickfix", "start"]
 
 QUICKFIX = "quickfix"
 PEERS = {
     "plain": "benchmarks.serving.peers.plain:Plain",
     "adaptive": "benchmarks.serving.peers.adaptive:Adaptive",
 }
+# The adaptive peer as somebody sets it who has latency in mind: the less a request may take, the
+# less BentoML waits for a batch. In a crowd of clients it then drops what would take longer.
+ADAPTIVE_STREAM = "adaptive-stream"
+_STREAM_ARGUMENTS = {"max_latency_ms": 20_000}
 
 # A queue that is full and a deadline that passes are errors; at saturation there shall be none.
 _PATIENT = {
@@ -114,6 +118,8 @@ def start(name: str, folder: Path, plan: Plan) -> AbstractContextManager[Server]
     place = folder / f"{name}-{time.monotonic_ns()}"
     if name == QUICKFIX:
         return quickfix(place, plan)
+    if name == ADAPTIVE_STREAM:
+        return peer("adaptive", place, plan, arguments=_STREAM_ARGUMENTS)
     return peer(name, place, plan)
 
 

@@ -29,7 +29,7 @@ class Arguments(BaseModel):
         None, description="Default: the layouts of the service, the UNet's and the VAE's."
     )
     max_batch_size: int = 16
-    max_latency_ms: int = Field(20_000, description="A request that would take longer is dropped.")
+    max_latency_ms: int = Field(60_000, description="A request that would take longer is dropped.")
 
 
 class Asked(BaseModel):

@@ -2,13 +2,14 @@
 
 Latency counts from the moment at which a request was to be sent, so a server that makes the next
 ones wait is charged for it. The verdict is at one rate for both, `load` of what the adaptive peer
-reaches at saturation; the service at `load` of its own saturation is told beside it.
+reaches at saturation; the service at `load` of its own saturation is told beside it. The peer has
+one setting for saturation and another for the stream, the better one for each.
 """
 
 from benchmarks.serving.bench import Bench, in_turn
 from benchmarks.serving.load import Load, open_loop
 from benchmarks.serving.report import Bound, Row
-from benchmarks.serving.servers import QUICKFIX, Server
+from benchmarks.serving.servers import ADAPTIVE_STREAM, QUICKFIX, Server
 from benchmarks.serving.statistics import Spread, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed
 
@@ -29,7 +30,7 @@ def measure(bench: Bench) -> list[Row]:
     }
     loads: dict[str, list[Load]] = {name: [] for name in rates}
     for repeat, name in in_turn(plan.repeats, tuple(rates)):
-        server = bench.server(PEER if name == PEER else QUICKFIX)
+        server = bench.server(ADAPTIVE_STREAM if name == PEER else QUICKFIX)
         loads[name].append(_stream(bench, server, rates[name], repeat))
     return [
         _row(bench, loads, rates, QUICKFIX, Bound("at most", 0.5)),
