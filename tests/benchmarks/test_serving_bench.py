@@ -20,6 +20,7 @@ from benchmarks.serving.plan import Plan
 from benchmarks.serving.references import References
 from benchmarks.serving.report import Bound, Row, table, write
 from benchmarks.serving.rows.onnx import rows_of
+from benchmarks.serving.servers import ADAPTIVE_STREAM, start
 from benchmarks.serving.statistics import Spread, growth, percentile, ratios
 from benchmarks.serving.workload import arrivals, mixed, under_policies
 from service.allocator import allocator
@@ -303,6 +304,17 @@ def test_smoke_run_compares_a_real_service_with_diffusers(tmp_path):
     )
     assert row["images"]["compared_with_diffusers"] == 2
     assert row["images"]["largest_difference_of_255"] <= 1
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_adaptive_peer_of_a_stream_may_take_20_seconds_and_serves(tmp_path):
+    plan = Plan.smoke(7)
+    with start(ADAPTIVE_STREAM, tmp_path, plan) as server:
+        command = server.processes[0].cmdline()
+        load = closed_loop(server.url, mixed(2, seed=7, steps=plan.steps), clients=2)
+    assert "max_latency_ms=20000" in command
+    assert len(load.latencies) == 2
 
 
 def test_an_unknown_measurement_is_refused_before_anything_starts():

@@ -30,7 +30,7 @@ def attack(
         int,
         typer.Option(min=0, help="Take so many texts that got past into the edit; attack again."),
     ] = 0,
-    rounds: Annotated[int, typer.Option(min=1, help="How often it is hardened.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often, while something gets past.")] = 1,
     seed: int = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for what is found; a run there goes on.")
@@ -74,6 +74,8 @@ def attack(
         if number < last:
             taken = hardening(spec, edited, unedited, harden)
             parts[-1]["taken"] = asdict(taken)
+            if not (taken.aliases or taken.preserve):
+                break  # the same edit would be attacked in the same way
             spec, edit = taken.spec(spec), taken.manifest(edit)
     document = {
         "edit": edit.name,

@@ -23,7 +23,7 @@ from edits.evaluation.prompts import Probe
 from edits.evaluation.rates import Rate
 from edits.evaluation.report import load_judge
 from edits.evaluation.subject import subject_of
-from edits.manifests import catalog_entry
+from edits.manifests import catalog_entry, parse_manifest
 from tests.evaluation.attacks.conftest import MODEL
 
 SAMPLING = Sampling(10, 3.0)
@@ -109,6 +109,18 @@ def test_what_the_judge_cannot_count_is_refused_before_the_searches(
     assert words in error.message
     assert error.param == "spec.concept"
     assert not out.exists(), "nothing was searched"
+
+
+def test_hardening_ends_when_nothing_gets_past(tmp_path):
+    words = ["attack", "remove-van-gogh", "--model", str(MODEL), "--attacks", "characters"]
+    words += ["--budget", "500", "--worst", "1", "--pictures", "1", "--harden", "4"]
+    done = CliRunner().invoke(app, [*words, "--rounds", "3", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    (only,) = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
+    assert only["attacks"][0]["edited"] == "0 of 1"
+    assert only["taken"] == {"aliases": [], "preserve": []}
+    edit = parse_manifest(json.loads((tmp_path / "hardened.json").read_text()))
+    assert edit.metadata.version == catalog_entry("remove-van-gogh").metadata.version
 
 
 @pytest.mark.slow
