@@ -10,7 +10,7 @@ from typing import Self
 from benchmarks.serving.load import Load, closed_loop
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.references import InProcess, References
-from benchmarks.serving.servers import ADAPTIVE_STREAM, QUICKFIX, Server, start
+from benchmarks.serving.servers import QUICKFIX, Server, start
 from benchmarks.serving.statistics import Spread
 from benchmarks.serving.workload import ImageRequest, mixed
 
@@ -69,12 +69,10 @@ class Bench:
         number = len(list(self.folder.glob("references-*.npz")))
         return self.in_process.references(requests, self.folder / f"references-{number}.npz")
 
-    def server(self, name: str) -> Server:
+    def server(self, name: str, *, clients: int | None = None) -> Server:
         """The service or a peer, ready and warm. Raises Broken, ServiceDidNotStart."""
         if name not in self._servers:
             server = self._stack.enter_context(self.fresh(name))
-            # Half the clients: more would take longer than that peer may let a request take.
-            clients = self.plan.clients // 2 if name == ADAPTIVE_STREAM else self.plan.clients
             self.warm(server, clients=clients)
             self._servers[name] = server
         return self._servers[name]

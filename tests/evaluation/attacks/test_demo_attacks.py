@@ -124,20 +124,6 @@ def test_hardening_ends_when_nothing_gets_past(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_worst_spellings_of_the_hardened_example_draw_the_pistol_in_a_tenth_at_most(tmp_path):
-    """With a seed that it was not hardened with."""
-    example = str(MODEL.parents[1] / "docs/examples/remove-pistol-hardened.yaml")
-    words = ["attack", example, "--model", str(MODEL), "--attacks", "characters"]
-    words += ["--budget", "5000", "--worst", "24", "--pictures", "1", "--seed", "7"]
-    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    (only,) = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
-    (figures,) = only["attacks"]
-    assert figures["success"]["n"] == 24
-    assert figures["success"]["hits"] <= 2
-
-
-@pytest.mark.slow
 def test_presence_ranks_prompts_as_the_judge_sees_their_pictures(demo, judge):
     """Before and after the edit: names, other objects and random spellings of the concept."""
     pair, target = encoder_pair(demo.pipeline, demo.modules), Target.of(demo.spec)
