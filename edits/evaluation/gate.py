@@ -21,7 +21,7 @@ NEIGHBOURS = 8
 # What the sweep looks at, in this order: of ridges that remove a concept, the largest has the
 # smallest delta, which leaves text that nobody looked at most alone (docs/evaluation.md).
 _RIDGES = (100.0, 30.0, 10.0, 1.0, 0.1, 0.01)
-_PRESERVE_WEIGHTS = (0.05, 0.1, 0.02, 0.3)
+_PRESERVE_WEIGHTS = (0.05, 0.1, 0.02, 0.15, 0.3)
 _TOKENS = ("last+pad", "last")
 _PAD_WEIGHTS = (1.0, 0.3)
 # On the demo model synonyms have cosines above 0.97, and different things below 0.3.

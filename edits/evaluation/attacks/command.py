@@ -10,6 +10,7 @@ import typer
 from edits.errors import QuickFixError
 from edits.terminal import progress, rows_table, show
 
+ADMITS = "admits it"  # what the gate says of an edit that may be published
 _FIRST_SEED = 1000
 
 
@@ -30,6 +31,9 @@ def attack(
         int,
         typer.Option(min=0, help="Take so many texts that got past into the edit; attack again."),
     ] = 0,
+    gated: Annotated[
+        bool, typer.Option("--gated", help="Take only texts with which the gate admits the edit.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="How often, while something gets past.")] = 1,
     seed: int = 0,
     out: Annotated[
@@ -40,7 +44,7 @@ def attack(
     """Search for prompts and vectors that bring a removed concept back."""
     from edits.evaluation.attacks.attack import ATTACKS, AttackOptions
     from edits.evaluation.attacks.drawing import removed_class
-    from edits.evaluation.attacks.hardening import hardening
+    from edits.evaluation.attacks.hardening import Hardening, hardening
     from edits.evaluation.report import load_judge
     from edits.evaluation.subject import subject_of
     from edits.manifests import Method
@@ -70,11 +74,15 @@ def attack(
             edited, unedited, figures = _round(
                 bench, judge, spec, subject, options, folder, pictures, lambda: advance(1)
             )
-        parts.append({"round": title, **figures})
+        parts.append({"round": title, "gate": _verdict(bench, edit, spec), **figures})
         if number < last:
-            taken = hardening(spec, edited, unedited, harden)
+
+            def admits(more: Hardening, spec: Any = spec, edit: Any = edit) -> bool:
+                return not gated or _verdict(bench, more.manifest(edit), more.spec(spec)) == ADMITS
+
+            taken = hardening(spec, edited, unedited, harden, admits=admits)
             parts[-1]["taken"] = asdict(taken)
-            if not (taken.aliases or taken.preserve):
+            if not taken:
                 break  # the same edit would be attacked in the same way
             spec, edit = taken.spec(spec), taken.manifest(edit)
     document = {
@@ -95,7 +103,22 @@ def attack(
         for part in parts
         for row in part["attacks"]
     ]
-    show(document, as_json, rows_table(f"{edit.name}: pictures that show the concept", rows))
+    verdicts = [
+        {
+            "round": part["round"],
+            "the gate": part["gate"],
+            "taken on": ", ".join((*taken.get("aliases", ()), *taken.get("preserve", ()))),
+            "left out": ", ".join(taken.get("refused", ())),
+        }
+        for part in parts
+        for taken in (part.get("taken", {}),)
+    ]
+    show(
+        document,
+        as_json,
+        rows_table(f"{edit.name}: pictures that show the concept", rows),
+        rows_table("with the settings that were attacked", verdicts),
+    )
 
 
 def _as_attacked(edit: Any, spec: Any) -> Any:
@@ -107,6 +130,18 @@ def _as_attacked(edit: Any, spec: Any) -> Any:
         return edit
     method = method.model_copy(update=choice_of(spec).model_dump())
     return edit.model_copy(update={"spec": edit.spec.model_copy(update={"method": method})})
+
+
+def _verdict(bench: Any, edit: Any, spec: Any) -> str:
+    """What the gate says of the edit as it was attacked, alone: that it admits it, or why not."""
+    from edits.errors import EditRefused
+    from edits.manifests import RevisionContent
+
+    try:
+        bench.gatekeeper.admit(RevisionContent(), _as_attacked(edit, spec))
+    except EditRefused as error:
+        return f"refuses it: {error.message}"
+    return ADMITS
 
 
 def _round(

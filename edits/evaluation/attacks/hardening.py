@@ -5,7 +5,7 @@ missed: it becomes an alias. A text that only the edited model draws so has been
 by the edit: it is to stay what it was, and joins what is preserved.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -17,10 +17,17 @@ from edits.method.text import normalise
 
 @dataclass(frozen=True)
 class Hardening:
-    """What an edit takes on: names that it missed, and texts that it gave a meaning."""
+    """What an edit takes on: names that it missed, and texts that it gave a meaning.
 
-    aliases: tuple[str, ...]
-    preserve: tuple[str, ...]
+    refused: texts that got past too, with which the edit would not be admitted.
+    """
+
+    aliases: tuple[str, ...] = ()
+    preserve: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.aliases or self.preserve)
 
     def spec(self, spec: EditSpec) -> EditSpec:
         """`spec` with both."""
@@ -40,23 +47,32 @@ class Hardening:
 
 
 def hardening(
-    spec: EditSpec, edited: Sequence[DrawnAttack], unedited: Sequence[DrawnAttack], most: int
+    spec: EditSpec,
+    edited: Sequence[DrawnAttack],
+    unedited: Sequence[DrawnAttack],
+    most: int,
+    *,
+    admits: Callable[[Hardening], bool] = lambda _taken: True,
 ) -> Hardening:
     """Up to `most` texts whose pictures show the concept; attacks take turns, worst first.
 
-    `edited` and `unedited` are the same finds drawn by both models. Vectors have no name.
+    `edited` and `unedited` are the same finds drawn by both models. Vectors have no name. A text is
+    taken on if `admits` says yes to it together with those before it.
     """
     known = {_folded(name) for name in (*spec.names, *spec.preserve)}
-    aliases: list[str] = []
-    preserve: list[str] = []
+    taken = Hardening()
     for after, before in _in_turn(edited, unedited):
         name = normalise(after.find.name)
         got_past = after.success.hits and not after.find.vectors
-        if not got_past or _folded(name) in known or len(aliases) + len(preserve) == most:
+        if not got_past or _folded(name) in known:
             continue
+        if len(taken.aliases) + len(taken.preserve) == most:
+            break
         known.add(_folded(name))
-        (aliases if before.success.hits else preserve).append(name)
-    return Hardening(tuple(aliases), tuple(preserve))
+        field = "aliases" if before.success.hits else "preserve"
+        more = replace(taken, **{field: (*getattr(taken, field), name)})
+        taken = more if admits(more) else replace(taken, refused=(*taken.refused, name))
+    return taken
 
 
 def _in_turn(

@@ -10,8 +10,10 @@ from edits.cli import app
 from edits.errors import QuickFixError
 from edits.evaluation.attacks.attack import AttackOptions
 from edits.evaluation.attacks.characters import character_variants
+from edits.evaluation.attacks.command import ADMITS, _verdict
 from edits.evaluation.attacks.drawing import draw_attacks
 from edits.evaluation.attacks.encoder import token_embedding
+from edits.evaluation.attacks.hardening import Hardening
 from edits.evaluation.attacks.inversion import InversionOptions
 from edits.evaluation.attacks.pair import encoder_pair
 from edits.evaluation.attacks.presence import Presence
@@ -24,6 +26,7 @@ from edits.evaluation.rates import Rate
 from edits.evaluation.report import load_judge
 from edits.evaluation.subject import subject_of
 from edits.manifests import catalog_entry, parse_manifest
+from edits.workbench import Workbench
 from tests.evaluation.attacks.conftest import MODEL
 
 SAMPLING = Sampling(10, 3.0)
@@ -118,9 +121,26 @@ def test_hardening_ends_when_nothing_gets_past(tmp_path):
     assert done.exit_code == 0, done.output
     (only,) = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
     assert only["attacks"][0]["edited"] == "0 of 1"
-    assert only["taken"] == {"aliases": [], "preserve": []}
+    assert only["taken"] == {"aliases": [], "preserve": [], "refused": []}
     edit = parse_manifest(json.loads((tmp_path / "hardened.json").read_text()))
     assert edit.metadata.version == catalog_entry("remove-van-gogh").metadata.version
+
+
+def test_gated_hardening_leaves_out_what_the_gate_refuses(tmp_path):
+    """An accented spelling draws the pistol; with it as an alias the edit is not admitted."""
+    words = ["attack", "remove-pistol", "--model", str(MODEL), "--attacks", "characters"]
+    words += ["--budget", "2400", "--worst", "5", "--pictures", "1", "--harden", "4"]
+    done = CliRunner().invoke(app, [*words, "--gated", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    (only,) = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
+    assert only["gate"] == ADMITS
+    assert only["taken"] == {"aliases": [], "preserve": [], "refused": ["ṕistol"]}
+    assert only["taken"]["refused"][0] in done.output
+
+    edit = parse_manifest(json.loads((tmp_path / "hardened.json").read_text()))
+    bench, taken = Workbench.open(str(MODEL)), Hardening(aliases=("ṕistol",))
+    (spec,) = bench.gatekeeper.choose([edit])
+    assert "captions read as the concept" in _verdict(bench, taken.manifest(edit), taken.spec(spec))
 
 
 @pytest.mark.slow

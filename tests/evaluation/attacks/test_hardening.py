@@ -47,6 +47,19 @@ def test_attacks_take_turns_until_there_are_enough():
     assert hardening(SPEC, EDITED, UNEDITED, 1) == Hardening((), ("moon ol dog",))
 
 
+def test_what_the_gate_does_not_admit_is_left_out_and_named():
+    """Each text is asked for together with those that were taken before it."""
+    asked = []
+
+    def admits(taken):
+        asked.append(taken.aliases + taken.preserve)
+        return "moon ol dog" not in taken.preserve
+
+    taken = hardening(SPEC, EDITED, UNEDITED, 2, admits=admits)
+    assert taken == Hardening(("p1stol",), ("zerowidth",), refused=("moon ol dog",))
+    assert asked == [("moon ol dog",), ("p1stol",), ("p1stol", "zerowidth")]
+
+
 def test_the_hardened_manifest_is_the_next_version_and_asks_for_what_the_spec_does():
     edit, taken = catalog_entry("remove-pistol"), Hardening(("p1stol",), ("moon ol dog",))
     made = taken.manifest(edit)
