@@ -36,7 +36,7 @@ def test_publish_does_not_move_the_head_and_activate_does(store):
     assert activated == {key: published[key] for key in ("revision", "digest")}
     status = run("status", "--store", store)
     assert status["head"] == published["revision"]
-    assert status["edits"] == ["remove-pistol@1"]
+    assert status["edits"] == ["remove-pistol@2"]
 
 
 def test_rollback_is_a_new_higher_revision_with_the_old_content(store):

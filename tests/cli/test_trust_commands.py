@@ -85,7 +85,7 @@ def test_two_signers_sign_one_after_another_and_the_set_is_verified(there):
         "expires": first["expires"],
         "signers": ["alice", "bob"],
         "threshold": 2,
-        "edits": ["remove-beer@1", "remove-pistol@1"],
+        "edits": ["remove-beer@1", "remove-pistol@2"],
     }
 
 
@@ -260,11 +260,11 @@ def test_compose_writes_the_set_that_publishing_would(tmp_path, monkeypatch):
     first = run(f"compose remove-pistol --out one.json --model {MODEL}")
     content = RevisionContent.from_bytes((tmp_path / "one.json").read_bytes())
     assert first["content"] == content.digest()
-    assert first["edits"] == ["remove-pistol@1"]
+    assert first["edits"] == ["remove-pistol@2"]
     assert content.fingerprint == first["fingerprint"] != ""
     assert "remove-pistol" in content.choices
     second = run(f"compose remove-beer --base one.json --out two.json --model {MODEL}")
-    assert second["edits"] == ["remove-beer@1", "remove-pistol@1"]
+    assert second["edits"] == ["remove-beer@1", "remove-pistol@2"]
     back = run(f"compose --base two.json --without remove-beer --out three.json --model {MODEL}")
     assert back["content"] == first["content"]
     empty = f"compose --base one.json --without remove-pistol --out none.json --model {MODEL}"

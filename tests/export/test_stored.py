@@ -56,8 +56,8 @@ def export(*words):
 @pytest.mark.parametrize(
     ("words", "number", "policy", "names"),
     [
-        ((), 1, "default", ["remove-pistol@1"]),
-        (("--revision", 2), 2, "default", ["remove-beer@1", "remove-pistol@1"]),
+        ((), 1, "default", ["remove-pistol@2"]),
+        (("--revision", 2), 2, "default", ["remove-beer@1", "remove-pistol@2"]),
         (("--revision", 2, "--policy", "beer"), 2, "beer", ["remove-beer@1"]),
     ],
 )

@@ -107,8 +107,8 @@ def attack(
         {
             "round": part["round"],
             "the gate": part["gate"],
-            "taken on": ", ".join((*taken.get("aliases", ()), *taken.get("preserve", ()))),
-            "left out": ", ".join(taken.get("refused", ())),
+            "taken on": "\n".join((*taken.get("aliases", ()), *taken.get("preserve", ()))),
+            "left out": "\n".join(taken.get("refused", ())),
         }
         for part in parts
         for taken in (part.get("taken", {}),)
