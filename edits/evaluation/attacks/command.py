@@ -171,9 +171,10 @@ def _round(
         on_attack=lambda _outcome: advance(),
     )
     sampling = Sampling(bench.defaults.steps, bench.defaults.guidance_scale)
-    seeds = range(_FIRST_SEED, _FIRST_SEED + pictures)
     edited, unedited = (
-        draw_attacks(pipeline, result, judge, subject, sampling, seeds=seeds)
+        draw_attacks(
+            pipeline, result, judge, subject, sampling, pictures=pictures, first_seed=_FIRST_SEED
+        )
         for pipeline in (with_components(bench.pipeline, modules), bench.pipeline)
     )
     rows = []

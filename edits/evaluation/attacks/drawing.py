@@ -1,6 +1,6 @@
 """Draw what attacks found with the edited pipeline, and let the judge count what came back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,30 +76,39 @@ def draw_attacks(
     subject: Subject,
     sampling: Sampling,
     *,
-    seeds: Sequence[int],
+    pictures: int,
+    first_seed: int,
     worst: int | None = None,
     progress: Callable[[int], None] = lambda _drawn: None,
 ) -> tuple[DrawnAttack, ...]:
-    """The `worst` finds of every attack (None: all that were kept), each with every seed.
+    """The `worst` finds of every attack (None: all that were kept), `pictures` of each prompt.
 
+    No two pictures of an attack start from the same noise, which may draw the class whatever is
+    asked for: seeds are counted on from `first_seed`, for every attack and pipeline alike.
     `pipeline` runs the edited components (`edits.method.with_components`). Vectors are drawn in
     every template of the target, a text in its own prompt. What counts is the class of `subject`
     that was to go. Raises QuickFixError as `removed_class` does.
     """
     canvas = _Canvas(
-        pipeline, result, judge, subject.attribute, removed_class(subject), sampling, progress
+        pipeline=pipeline,
+        result=result,
+        judge=judge,
+        attribute=subject.attribute,
+        removed=removed_class(subject),
+        sampling=sampling,
+        pictures=pictures,
+        first_seed=first_seed,
+        progress=progress,
     )
     drawn = []
     for outcome in result.outcomes:
-        finds = outcome.finds[:worst]
-        texts = [find for find in finds if not find.vectors]
-        rates = dict(
-            zip(map(id, texts), canvas.rates([[f.prompt] for f in texts], seeds), strict=True)
+        finds = dict(enumerate(outcome.finds[:worst]))
+        texts = {i: [find.prompt] for i, find in finds.items() if not find.vectors}
+        rates = canvas.rates(texts)
+        rates |= {i: canvas.rate_of_vectors(i, f) for i, f in finds.items() if f.vectors}
+        drawn.append(
+            DrawnAttack(outcome.attack, tuple(DrawnFind(f, rates[i]) for i, f in finds.items()))
         )
-        for find in finds:
-            if find.vectors:
-                rates[id(find)] = canvas.rate_of_vectors(find, seeds)
-        drawn.append(DrawnAttack(outcome.attack, tuple(DrawnFind(f, rates[id(f)]) for f in finds)))
     return tuple(drawn)
 
 
@@ -113,23 +122,32 @@ class _Canvas:
     attribute: str
     removed: str
     sampling: Sampling
+    pictures: int
+    first_seed: int
     progress: Callable[[int], None]
 
-    def rates(self, groups: Sequence[Sequence[str]], seeds: Sequence[int]) -> list[Rate]:
-        """How often each group of prompts shows the concept, over prompts and seeds."""
+    def rates(self, groups: Mapping[int, Sequence[str]]) -> dict[int, Rate]:
+        """How often the prompts of each find, by its number, show the concept."""
         wanted = {self.attribute: self.removed}
-        probes = [
-            [Probe(prompt, seed, wanted) for prompt in prompts for seed in seeds]
-            for prompts in groups
-        ]
-        flat = [probe for part in probes for probe in part]
+        probes = {
+            number: [
+                Probe(prompt, seed, wanted)
+                for place, prompt in enumerate(prompts, start=number * len(prompts))
+                for seed in self._seeds(place)
+            ]
+            for number, prompts in groups.items()
+        }
+        flat = [probe for part in probes.values() for probe in part]
         if not flat:
-            return []
+            return {}
         pictures = draw(self.pipeline, flat, self.sampling, progress=self.progress)
         seen = iter(v.classes[self.attribute] == self.removed for v in self.judge.look(pictures))
-        return [Rate(sum(next(seen) for _ in part), len(part)) for part in probes]
+        return {
+            number: Rate(sum(next(seen) for _ in part), len(part))
+            for number, part in probes.items()
+        }
 
-    def rate_of_vectors(self, find: Find, seeds: Sequence[int]) -> Rate:
+    def rate_of_vectors(self, number: int, find: Find) -> Rate:
         """How often the concept shows where prompts hold the vectors."""
         component = self.result.component
         module = getattr(self.pipeline, component)
@@ -137,4 +155,9 @@ class _Canvas:
         placeholder = EncoderView(module, tokenizer).placeholder_id
         prompts = [spaced(template, find.name) for template in self.result.target["templates"]]
         with speaking(module, placeholder, torch.tensor(find.vectors)):
-            return self.rates([prompts], seeds)[0]
+            return self.rates({number: prompts})[number]
+
+    def _seeds(self, place: int) -> range:
+        """Those of the prompt at `place` among all prompts of an attack."""
+        start = self.first_seed + place * self.pictures
+        return range(start, start + self.pictures)

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from edits.cli import app
 from edits.errors import QuickFixError
+from edits.evaluation.attacks import drawing
 from edits.evaluation.attacks.attack import AttackOptions
 from edits.evaluation.attacks.characters import character_variants
 from edits.evaluation.attacks.command import ADMITS, _verdict
@@ -60,14 +61,23 @@ def test_two_vectors_bring_the_pistol_back_as_pictures(demo, judge):
     assert find.measures["ratio_to_start"] < 0.1
     assert find.presence > result.baselines.concept - 0.1
     subject = subject_of(judge, demo.spec)
-    (drawn,) = draw_attacks(demo.edited_pipeline, result, judge, subject, SAMPLING, seeds=(1, 2))
+    (drawn,) = draw_attacks(
+        demo.edited_pipeline, result, judge, subject, SAMPLING, pictures=2, first_seed=1
+    )
     assert drawn.success.count == 4
     assert drawn.success.hits >= 3
     assert not token_embedding(demo.edited_pipeline.text_encoder)._forward_hooks
 
 
-def test_texts_are_counted_prompt_by_prompt_over_the_seeds(demo, judge):
+def test_every_picture_of_an_attack_is_counted_from_noise_of_its_own(demo, judge, monkeypatch):
     """The unedited model draws the pistol that it is asked for, and no pistol for a cat."""
+    probes = []
+
+    def recorded(pipeline, some, sampling, **more):
+        probes.extend(some)
+        return draw(pipeline, some, sampling, **more)
+
+    monkeypatch.setattr(drawing, "draw", recorded)
     texts = tuple(Find(x, f"a photo of a {x}", 0.0, 0.0) for x in ("pistol", "cat", "dog"))
     result = AttackResult(
         "",
@@ -78,13 +88,27 @@ def test_texts_are_counted_prompt_by_prompt_over_the_seeds(demo, judge):
         (AttackOutcome("characters", texts, 2, 2, 0),),
     )
     subject = subject_of(judge, demo.spec)
-    (drawn,) = draw_attacks(demo.pipeline, result, judge, subject, SAMPLING, seeds=(1, 2), worst=2)
+    (drawn,) = draw_attacks(
+        demo.pipeline, result, judge, subject, SAMPLING, pictures=2, first_seed=1, worst=2
+    )
+    assert [(probe.prompt, probe.seed) for probe in probes] == [
+        ("a photo of a pistol", 1),
+        ("a photo of a pistol", 2),
+        ("a photo of a cat", 3),
+        ("a photo of a cat", 4),
+    ]
     assert [each.success for each in drawn.finds] == [Rate(2, 2), Rate(0, 2)]
     assert drawn.success == Rate(2, 4)
     assert drawn.finds_that_succeed == Rate(1, 2)
     with pytest.raises(QuickFixError, match="has no class 'pistol'"):
         draw_attacks(
-            demo.pipeline, result, judge, replace(subject, removed=None), SAMPLING, seeds=(1,)
+            demo.pipeline,
+            result,
+            judge,
+            replace(subject, removed=None),
+            SAMPLING,
+            pictures=1,
+            first_seed=1,
         )
 
 
