@@ -26,7 +26,7 @@ from edits.evaluation.prompts import Probe
 from edits.evaluation.rates import Rate
 from edits.evaluation.report import load_judge
 from edits.evaluation.subject import subject_of
-from edits.manifests import catalog_entry, parse_manifest
+from edits.manifests import RevisionContent, catalog_entry, parse_manifest
 from edits.workbench import Workbench
 from tests.evaluation.attacks.conftest import MODEL
 
@@ -150,21 +150,23 @@ def test_hardening_ends_when_nothing_gets_past(tmp_path):
     assert edit.metadata.version == catalog_entry("remove-van-gogh").metadata.version
 
 
-def test_gated_hardening_leaves_out_what_the_gate_refuses(tmp_path):
-    """An accented spelling draws the pistol; with it as an alias the edit is not admitted."""
+def test_gated_hardening_ends_with_an_edit_that_the_gate_admits(tmp_path):
+    """An accented spelling as an alias, which it would take otherwise, is refused."""
     words = ["attack", "remove-pistol", "--model", str(MODEL), "--attacks", "characters"]
-    words += ["--budget", "2400", "--worst", "5", "--pictures", "1", "--harden", "4"]
+    words += ["--budget", "2400", "--worst", "8", "--pictures", "1", "--harden", "4"]
     done = CliRunner().invoke(app, [*words, "--gated", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    (only,) = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
-    assert only["gate"] == ADMITS
-    assert only["taken"] == {"aliases": [], "preserve": [], "refused": ["ṕistol"]}
-    assert only["taken"]["refused"][0] in done.output
+    first, last = json.loads((tmp_path / "attacks.json").read_text())["rounds"]
+    assert first["taken"]["aliases"] + first["taken"]["preserve"]
+    assert first["gate"] == last["gate"] == ADMITS
 
     edit = parse_manifest(json.loads((tmp_path / "hardened.json").read_text()))
-    bench, taken = Workbench.open(str(MODEL)), Hardening(aliases=("ṕistol",))
-    (spec,) = bench.gatekeeper.choose([edit])
-    assert "captions read as the concept" in _verdict(bench, taken.manifest(edit), taken.spec(spec))
+    assert edit.metadata.version == catalog_entry("remove-pistol").metadata.version + 1
+    bench, accented = Workbench.open(str(MODEL)), Hardening(aliases=("ṕistol",))
+    assert bench.gatekeeper.admit(RevisionContent(), edit).report is not None
+    (spec,) = bench.gatekeeper.choose([catalog_entry("remove-pistol")])
+    said = _verdict(bench, accented.manifest(catalog_entry("remove-pistol")), accented.spec(spec))
+    assert "captions read as the concept" in said
 
 
 @pytest.mark.slow
