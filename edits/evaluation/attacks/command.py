@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ def attack(
     """Search for prompts and vectors that bring a removed concept back."""
     from edits.evaluation.attacks.attack import ATTACKS, AttackOptions
     from edits.evaluation.attacks.drawing import removed_class
-    from edits.evaluation.attacks.hardening import Hardening, hardening
+    from edits.evaluation.attacks.hardening import hardening
     from edits.evaluation.report import load_judge
     from edits.evaluation.subject import subject_of
     from edits.manifests import Method
@@ -76,10 +77,7 @@ def attack(
             )
         parts.append({"round": title, "gate": _verdict(bench, edit, spec), **figures})
         if number < last:
-
-            def admits(more: Hardening, spec: Any = spec, edit: Any = edit) -> bool:
-                return not gated or _verdict(bench, more.manifest(edit), more.spec(spec)) == ADMITS
-
+            admits = partial(_admits, bench, edit, spec) if gated else None
             taken = hardening(spec, edited, unedited, harden, admits=admits)
             parts[-1]["taken"] = asdict(taken)
             if not taken:
@@ -142,6 +140,11 @@ def _verdict(bench: Any, edit: Any, spec: Any) -> str:
     except EditRefused as error:
         return f"refuses it: {error.message}"
     return ADMITS
+
+
+def _admits(bench: Any, edit: Any, spec: Any, more: Any) -> bool:
+    """Whether the gate admits the edit hardened by `more`, with the settings it was attacked in."""
+    return _verdict(bench, more.manifest(edit), more.spec(spec)) == ADMITS
 
 
 def _round(

@@ -52,12 +52,12 @@ def hardening(
     unedited: Sequence[DrawnAttack],
     most: int,
     *,
-    admits: Callable[[Hardening], bool] = lambda _taken: True,
+    admits: Callable[[Hardening], bool] | None = None,
 ) -> Hardening:
     """Up to `most` texts whose pictures show the concept; attacks take turns, worst first.
 
-    `edited` and `unedited` are the same finds drawn by both models. Vectors have no name. A text is
-    taken on if `admits` says yes to it together with those before it.
+    `edited` and `unedited` are the same finds drawn by both models. Vectors have no name. With
+    `admits` a text is taken on only if that says yes to it together with those before it.
     """
     known = {_folded(name) for name in (*spec.names, *spec.preserve)}
     taken = Hardening()
@@ -71,7 +71,11 @@ def hardening(
         known.add(_folded(name))
         field = "aliases" if before.success.hits else "preserve"
         more = replace(taken, **{field: (*getattr(taken, field), name)})
-        taken = more if admits(more) else replace(taken, refused=(*taken.refused, name))
+        taken = (
+            more
+            if admits is None or admits(more)
+            else replace(taken, refused=(*taken.refused, name))
+        )
     return taken
 
 
