@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -55,10 +56,14 @@ def show(document: Mapping[str, Any], as_json: bool, *tables: Table) -> None:
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One row for each mapping; the first one's keys are the columns."""
+    """One row for each mapping, as it is written: `[x]` is no markup. The first one's keys are the
+    columns.
+    """
     table = Table(*rows[0], title=title)
     for row in rows:
-        table.add_row(*(f"{v:.2e}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(
+            *(f"{v:.2e}" if isinstance(v, float) else escape(str(v)) for v in row.values())
+        )
     return table
 
 
