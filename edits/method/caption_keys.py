@@ -1,7 +1,8 @@
 """Keys of captions: what a layer reads from the last subject token on, on the pristine model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -59,11 +60,14 @@ class CaptionKeys:
         return self._captured(source, [tuple(ids.tolist())])[0]
 
     def runs(
-        self, source: Site, captions: Sequence[Caption], *, reach: Reach, field: str
-    ) -> list[Run]:
-        """For each caption its keys from the last subject token on. Raises ConceptUntraceable."""
+        self, source: Site, fields: Mapping[str, Sequence[Caption]], *, reach: Reach
+    ) -> list[list[Run]]:
+        """For each field of a manifest, and each of its captions, the keys from the last subject
+        token on; all are captured together. Raises ConceptUntraceable, which names the field.
+        """
         tokenize = self._components.tokenizer(source)
-        tokens = tokenize(captions, field=field)
+        captions = [caption for each in fields.values() for caption in each]
+        tokens = [t for field, each in fields.items() for t in tokenize(each, field=field)]
         if reach == "subject" and source != PROMPT:
             # Under the causal mask nothing behind the subject counts, and equal beginnings are one.
             prefixes = list(dict.fromkeys(t.prefix for t in tokens))
@@ -73,7 +77,8 @@ class CaptionKeys:
             whole = self._whole(source, captions, tokens, reach)
             keys = [keys[t.last :] for keys, t in zip(whole, tokens, strict=True)]
         behind = [tokenize.positions - 1 - t.last for t in tokens]
-        return [Run(run, count) for run, count in zip(keys, behind, strict=True)]
+        runs = iter([Run(run, count) for run, count in zip(keys, behind, strict=True)])
+        return [list(islice(runs, len(each))) for each in fields.values()]
 
     def texts(
         self, source: Site, captions: Sequence[Caption], *, field: str

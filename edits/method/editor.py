@@ -33,14 +33,18 @@ _REMEMBERED = 8192  # edits that were checked
 
 @dataclass(frozen=True)
 class Composition:
-    """The weights of a set of edits: `digest` names their bytes."""
+    """The weights of a set of edits."""
 
     weights: Mapping[Site, Tensor]
-    digest: str
     report: Callable[[str], tuple[EditReport, ...]]  # of one edit, by its name
     preserve_drift: Callable[[], float]  # as `EditReport` has it, the largest of all sites
     names: tuple[str, ...]
     pinned: Mapping[Site, Tensor]  # (r, d_in) for each site: the span that it leaves still
+
+    @cached_property
+    def digest(self) -> str:
+        """What the bytes of the weights are called. Hashed when first asked for."""
+        return weights_digest(self.weights)
 
     @cached_property
     def reports(self) -> tuple[EditReport, ...]:
@@ -147,7 +151,7 @@ class Editor:
         def preserve_drift() -> float:
             return max((self._drift(*each, weights[each[0]]) for each in solved.items()), default=0)
 
-        return Composition(weights, weights_digest(weights), report, preserve_drift, names, pinned)
+        return Composition(weights, report, preserve_drift, names, pinned)
 
     def apply(self, composition: Composition) -> dict[str, nn.Module]:
         """The edited components by name; they share every unedited tensor with the pristine ones.
@@ -167,7 +171,7 @@ class Editor:
         layer = self.components.layer(site)
         if not all(map(is_finite, layer.parameters())):
             raise NonFinite(f"the pristine layer of site {site} contains NaN or infinity")
-        edited = (layer.weight.double() + joint.delta(layer)).to(layer.weight.dtype)
+        edited = (layer.weight + joint.delta(layer)).to(layer.weight.dtype)
         if not is_finite(edited):
             raise NonFinite(
                 f"the edited weight of site {site} exceeds {layer.weight.dtype}; raise the ridge",

@@ -125,12 +125,15 @@ class JointSolver:
 
 
 def _parity(layer: nn.Linear, rows: PairRows, responses: Tensor) -> Tensor:
-    """The delta of the released code: its values carry the bias, which the layer adds again."""
-    residuals = rows.steps.double() @ layer.weight.double().T + bias_rows(layer, rows)
-    return residuals.T @ responses
+    """The delta of the released code: its values carry the bias, which the layer adds again.
+
+    As there in single precision; what that cannot bear, the inverse, is behind `responses`.
+    """
+    residuals = torch.addmm(bias_rows(layer, rows), rows.steps, layer.weight.float().T)
+    return residuals.T @ responses.float()
 
 
 def bias_rows(layer: nn.Linear, rows: PairRows) -> Tensor:
     """What `parity` adds to the values of `rows`: the layer's bias (n, d_out)."""
     bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-    return torch.outer(rows.ones.double(), bias.double())
+    return torch.outer(rows.ones, bias.to(rows.ones))

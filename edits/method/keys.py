@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
@@ -49,7 +49,13 @@ class KeyCache:
 
         def make() -> tuple[Tensor, ...]:
             pairs = self._pairs(source, spec)
-            runs = self._runs(source, spec, [pair.concept for pair in pairs], "concept")
+            concepts, anchors = [pair.concept for pair in pairs], _anchors(pairs)
+            identity = _anchor_identity(source, spec, anchors)
+            if identity in self._kept or not self._captions.independent(source):
+                (runs,) = self._runs(source, spec, concept=concepts)
+            else:  # Two small passes cost half as much again as one.
+                runs, others = self._runs(source, spec, concept=concepts, anchor=anchors)
+                self._keep(identity, partial(_stacked, others))
             return self._pair_rows(source, spec, pairs, runs)
 
         keys, steps, ones, captured = self._keep(_identity(source, spec), make)
@@ -72,7 +78,8 @@ class KeyCache:
     def _prepare(self, source: Site, specs: Mapping[object, EditSpec]) -> None:
         pairs = {identity: self._pairs(source, spec) for identity, spec in specs.items()}
         captions = [pair.concept for each in pairs.values() for pair in each]
-        runs = iter(self._runs(source, next(iter(specs.values())), captions, "concept"))
+        (found,) = self._runs(source, next(iter(specs.values())), concept=captions)
+        runs = iter(found)
         for identity, spec in specs.items():
             own = list(islice(runs, len(pairs[identity])))
             self._keep(identity, partial(self._pair_rows, source, spec, pairs[identity], own))
@@ -152,33 +159,32 @@ class KeyCache:
         self, source: Site, spec: EditSpec, pairs: Sequence[CaptionPair], concepts: Sequence[Run]
     ) -> tuple[Tensor, ...]:
         # Edits share anchors: theirs are captured once for all of them.
-        distinct = tuple(dict.fromkeys(pair.anchor for pair in pairs))
+        distinct = _anchors(pairs)
         (kept, counts) = self._keep(
-            ("anchor", source, distinct, spec.tokens, spec.parity),
-            lambda: _stacked([run.keys for run in self._runs(source, spec, distinct, "anchor")]),
+            _anchor_identity(source, spec, distinct),
+            lambda: _stacked(*self._runs(source, spec, anchor=distinct)),
         )
-        runs = torch.split(kept.double(), counts.tolist())
-        anchors = dict(zip(distinct, runs, strict=True))
+        lengths = dict(zip(distinct, counts.tolist(), strict=True))
+        starts = dict(zip(distinct, accumulate(counts.tolist(), initial=0), strict=False))
         keys, wanted, weights = [], [], []
         for pair, run in zip(pairs, concepts, strict=True):
-            target = anchors[pair.anchor]
+            start, last = starts[pair.anchor], lengths[pair.anchor] - 1
             places, shares = _places(spec, run.behind)
             # Aligned by distance from each last subject token; a longer anchor ends at the last
             # position.
             keys.append(run.keys[places])
-            wanted.append(target[[min(place, len(target) - 1) for place in places]])
+            wanted += [start + min(place, last) for place in places]
             weights += shares
         stacked = torch.cat(keys)
         made = pair_rows(
-            stacked, torch.cat(wanted), stacked.new_tensor(weights), merge=not spec.parity
+            stacked, kept[wanted].double(), stacked.new_tensor(weights), merge=not spec.parity
         )
         return made.keys, made.steps, made.ones, torch.tensor(made.captured)
 
-    def _runs(
-        self, source: Site, spec: EditSpec, captions: Sequence[Caption], field: str
-    ) -> list[Run]:
+    def _runs(self, source: Site, spec: EditSpec, **captions: Sequence[Caption]) -> list[list[Run]]:
         reach: Reach = "all" if spec.parity else "subject" if spec.tokens == "last" else "near"
-        return self._captions.runs(source, captions, reach=reach, field=f"spec.{field}")
+        fields = {f"spec.{name}": each for name, each in captions.items()}
+        return self._captions.runs(source, fields, reach=reach)
 
     def _name_rows(self, source: Site, name: str, field: str) -> tuple[Tensor]:
         tokenize = self._components.tokenizer(source)
@@ -225,8 +231,17 @@ def _identity(source: Site, spec: EditSpec) -> object:
     return source, captions, spec.tokens, spec.pad_weight
 
 
-def _stacked(runs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    return _stored(torch.cat(list(runs))), torch.tensor([len(run) for run in runs])
+def _anchors(pairs: Sequence[CaptionPair]) -> tuple[Caption, ...]:
+    return tuple(dict.fromkeys(pair.anchor for pair in pairs))
+
+
+def _anchor_identity(source: Site, spec: EditSpec, anchors: tuple[Caption, ...]) -> object:
+    return "anchor", source, anchors, spec.tokens, spec.parity
+
+
+def _stacked(runs: Sequence[Run]) -> tuple[Tensor, Tensor]:
+    keys = [run.keys for run in runs]
+    return _stored(torch.cat(keys)), torch.tensor([len(each) for each in keys])
 
 
 def _alone(tensor: Tensor) -> tuple[Tensor]:

@@ -40,15 +40,15 @@ def pair_rows(keys: Tensor, anchors: Tensor, weights: Tensor, *, merge: bool = T
     orthogonal map of the rows leaves as they are; directions in which nothing varies are dropped.
     Without `merge` the rows stay as they are.
     """
-    columns = torch.cat([keys, anchors - keys, torch.ones_like(keys[:, :1])], dim=1)
-    both = weights.sqrt()[:, None] * columns
+    scale = weights.sqrt()[:, None]
+    parts: tuple[Tensor, ...] = (scale * keys, scale * (anchors - keys), scale)
     if merge:
+        both = torch.cat(parts, dim=1)
         sizes, directions = torch.linalg.eigh(both @ both.T)
         both = directions[:, sizes > _NEGLIGIBLE * sizes[-1]].T @ both
-    both = both.float()
-    width = keys.shape[1]
-    keys_, steps, ones = both[:, :width], both[:, width : 2 * width], both[:, -1]
-    return PairRows(keys_.contiguous(), steps.contiguous(), ones.contiguous(), len(keys))
+        parts = torch.split(both, [part.shape[1] for part in parts], dim=1)
+    keys_, steps, ones = (part.float().contiguous() for part in parts)
+    return PairRows(keys_, steps, ones[:, 0], len(keys))
 
 
 def behind(count: int) -> tuple[list[int], list[float]]:

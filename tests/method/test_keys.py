@@ -1,6 +1,7 @@
 """Captured keys: what is kept, what is merged, what is preserved."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,12 +112,27 @@ def test_what_an_edit_keys_has_the_same_bits_alone_and_in_company(pipeline, toke
             assert torch.equal(rows.steps, alone.steps)
 
 
-def test_many_edits_are_captured_in_fewer_passes(cache, monkeypatch):
-    passes = []
+@pytest.fixture
+def passes(monkeypatch):
+    """One entry for every pass of captions through the encoder."""
+    made = []
     monkeypatch.setattr(
         "edits.method.caption_keys.capture_keys",
-        lambda *given: passes.append(1) or capture_keys(*given),
+        lambda *given: made.append(1) or capture_keys(*given),
     )
+    return made
+
+
+def test_an_edit_captures_its_anchor_in_the_pass_of_its_concept(cache, passes):
+    keys = cache()
+    parity = EditSpec("e", "pistol", "toy", tokens="last+pad", parity=True)
+    keys.rows(QUICKFIX, parity)
+    assert len(passes) == 1
+    keys.rows(QUICKFIX, replace(parity, concept="cat"))
+    assert len(passes) == 2
+
+
+def test_many_edits_are_captured_in_fewer_passes(cache, passes):
     keys = cache()
     specs = [EditSpec(f"e{n}", f"cat {n}", "toy") for n in range(16)]
     keys.prepare(QUICKFIX, specs)
@@ -192,3 +208,8 @@ def test_an_untraceable_name_is_refused_under_its_own_field(cache):
     with pytest.raises(ConceptUntraceable) as caught:
         cache((long,)).ordinary_gram(QUICKFIX, [])
     assert caught.value.param == "ordinary_captions"
+    for field in ("concept", "anchor"):
+        names = {"concept": "cat", "anchor": "toy", field: long}
+        with pytest.raises(ConceptUntraceable) as caught:
+            cache().rows(QUICKFIX, EditSpec("e", **names))
+        assert caught.value.param == f"spec.{field}"
