@@ -183,6 +183,13 @@ def naming(texts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def free_of(names: Iterable[str], templates: Iterable[str]) -> tuple[str, ...]:
+    """The templates that mention none of the names in their own words."""
+    own = {template: _FIELD.sub(" ", template) for template in templates}
+    mentioned = set(naming(own.values(), names))
+    return tuple(template for template, words in own.items() if words not in mentioned)
+
+
 @cache
 def plural(name: str) -> str:
     """`name` for several of it; of a phrase, its noun: "mugs of beer".

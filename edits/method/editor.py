@@ -38,6 +38,7 @@ class Composition:
     weights: Mapping[Site, Tensor]
     report: Callable[[str], tuple[EditReport, ...]]  # of one edit, by its name
     preserve_drift: Callable[[], float]  # as `EditReport` has it, the largest of all sites
+    size: Callable[[], float]  # |W - W0| / |W0| in the Frobenius norm, the largest of all sites
     names: tuple[str, ...]
     pinned: Mapping[Site, Tensor]  # (r, d_in) for each site: the span that it leaves still
 
@@ -151,7 +152,11 @@ class Editor:
         def preserve_drift() -> float:
             return max((self._drift(*each, weights[each[0]]) for each in solved.items()), default=0)
 
-        return Composition(weights, report, preserve_drift, names, pinned)
+        def size() -> float:
+            pristine = {site: self.components.layer(site).weight.detach() for site in weights}
+            return max((drift(pristine[site], weights[site]) for site in weights), default=0)
+
+        return Composition(weights, report, preserve_drift, size, names, pinned)
 
     def apply(self, composition: Composition) -> dict[str, nn.Module]:
         """The edited components by name; they share every unedited tensor with the pristine ones.

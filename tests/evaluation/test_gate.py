@@ -59,6 +59,36 @@ def test_the_halves_are_apart_and_no_edit_is_solved_with_either(kind):
     assert not set(HELD_OUT[kind]) & set(TEMPLATES[kind])
 
 
+def test_no_held_out_caption_mentions_what_is_removed():
+    """Without cats "a cat beside a dog" cannot stay as it is."""
+    house = EditSpec("other", "x", "y", aliases=("house",))
+    assert "a cat beside {ax}" in sum(halves(EditSpec("e", "dog", "toy")), ())
+    left = sum(halves(EditSpec("e", "cat", "toy"), [house]), ())
+    assert set(HELD_OUT["object"]) - set(left) == {
+        "a cat beside {ax}",
+        "a photo of my {x} and a house",
+    }
+
+
+def test_a_concept_that_a_held_out_caption_mentions_needs_no_large_delta(bench):
+    (chosen,) = bench.gatekeeper.choose([manifest(concept="cat", anchor="toy")])
+    assert chosen.ridge == 100.0
+
+
+def test_a_removal_whose_delta_is_larger_than_the_weight_is_not_chosen(bench):
+    """Spellings that no caption has would draw the concept: 36 of the worst 48 pictures did."""
+    accented = {
+        "aliases": ["gun", "handgun", "ṕistol"],
+        "preserve": ["knife", "robot", "rocket", "car", "ball", "flower"],
+        "accept": {"max_target_rate": 0.05, "max_drop": 0.03},
+    }
+    with pytest.raises(GateRefused, match="still reads as the concept"):
+        bench.gatekeeper.admit(RevisionContent(), manifest(**accented))
+    pinned = manifest(**accented, method={"ridge": 1.0, "preserve_weight": 0.1})
+    admitted = bench.gatekeeper.admit(RevisionContent(), pinned)
+    assert bench.editor.compose([admitted.spec]).size() > 2.0
+
+
 def test_an_unedited_model_reads_the_concept_and_an_edited_one_does_not(bench):
     test = ConfusionTest(bench.editor, PISTOL, halves(PISTOL)[1], ("knife", "cat", "tree"))
     before = test.run({})
