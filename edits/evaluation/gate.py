@@ -74,10 +74,12 @@ def halves(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The held-out templates that choose, and those that decide.
 
-    None mentions what is removed: without cats "a cat beside a dog" cannot stay as it is.
+    None mentions what is removed: without cats "a cat beside a dog" cannot stay as it is. Where all
+    of a half do, it stays whole: no caption would be no evidence.
     """
-    templates, removed = HELD_OUT[spec.kind], _removed(spec, others)
-    return free_of(removed, templates[0::2]), free_of(removed, templates[1::2])
+    removed = _removed(spec, others)
+    choosing, deciding = HELD_OUT[spec.kind][0::2], HELD_OUT[spec.kind][1::2]
+    return free_of(removed, choosing) or choosing, free_of(removed, deciding) or deciding
 
 
 def choose(
@@ -87,7 +89,8 @@ def choose(
 
     Those that undo one of `others` are passed over, and where the ridge is open to remove a concept
     those with a delta larger than the layer's weight. First the ridge and the preserve weight, then
-    the token mode and the weight of the padding rows. Raises EditRefused as `Editor.compose` does.
+    the token mode and the weight of the padding rows. Raises EditRefused as `Editor.compose` does,
+    and GateRefused when every delta is too large.
     """
     choosing, _ = halves(spec, others)
     test = ConfusionTest(editor, spec, choosing, _neighbours(editor, spec, others))
@@ -113,6 +116,13 @@ def choose(
                 return candidate
             seen[candidate] = found.score - len(brought_back)
             best = max(seen, key=seen.__getitem__)
+    if bounded and not seen:
+        raise GateRefused(
+            f"every open setting gives {spec.name!r} a delta larger than the layer's weight, which "
+            "brings the concept back from spellings that no caption has; name another anchor or "
+            "fewer aliases, or the ridge to have it all the same",
+            param="spec.method.ridge",
+        )
     return best
 
 

@@ -70,6 +70,13 @@ def test_no_held_out_caption_mentions_what_is_removed():
     }
 
 
+def test_a_half_in_which_every_caption_mentions_something_removed_stays_whole():
+    things = [EditSpec(name, name, "toy") for name in ("fish", "tree", "dog", "apple")]
+    style = EditSpec("e", "van gogh", "photo", kind="style")
+    assert halves(style, things)[0] == halves(style)[0]
+    assert len(halves(style, things[:3])[0]) == 1
+
+
 def test_a_concept_that_a_held_out_caption_mentions_needs_no_large_delta(bench):
     (chosen,) = bench.gatekeeper.choose([manifest(concept="cat", anchor="toy")])
     assert chosen.ridge == 100.0
@@ -87,6 +94,15 @@ def test_a_removal_whose_delta_is_larger_than_the_weight_is_not_chosen(bench):
     pinned = manifest(**accented, method={"ridge": 1.0, "preserve_weight": 0.1})
     admitted = bench.gatekeeper.admit(RevisionContent(), pinned)
     assert bench.editor.compose([admitted.spec]).size() > 2.0
+
+
+def test_where_every_delta_is_too_large_the_author_is_asked_for_a_ridge(bench, monkeypatch):
+    monkeypatch.setattr("edits.evaluation.gate._LARGEST_DELTA", 0.1)
+    with pytest.raises(GateRefused, match="larger than the layer's weight") as caught:
+        choose(bench.editor, PISTOL, [], OPEN_FIELDS)
+    assert caught.value.param == "spec.method.ridge"
+    without_ridge = [field for field in OPEN_FIELDS if field != "ridge"]
+    assert choose(bench.editor, PISTOL, [], without_ridge).ridge == PISTOL.ridge
 
 
 def test_an_unedited_model_reads_the_concept_and_an_edited_one_does_not(bench):
